@@ -1,0 +1,195 @@
+"""Scenario sentences for the six emotions, filled from templates of our own.
+
+`scenarios.json` holds, for each emotion, templates in three splits and the words that
+fill their slots. A template names slots in braces, and marks the person it is about:
+
+    {YOU} found {GROSS} in {YOUR} {FOOD}.
+
+Filled without a name, the sentence is about the reader ("You found green slime in your
+soup."). Filled with a name, it is about that person ("Mira found green slime in her
+soup."): the first mention is the name, every later one a pronoun. Templates are in the
+past tense, so only `{WERE}` has to agree. The person markers are `{YOU}` (subject),
+`{YOU_OBJ}` (object), `{YOUR}`, `{YOURSELF}` and `{WERE}`; fillers may hold them too.
+"a" before a slot becomes "an" where the filler begins with a vowel.
+
+Splits differ by whole template, never by filling alone; the slots are shared.
+
+    >>> import random
+    >>> fill("{YOU} {WERE} alone.", random.Random(0), name="Mira", gender="female")
+    'Mira was alone.'
+"""
+
+import json
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+Gender = Literal["female", "male", "neutral"]
+
+EMOTIONS = ("happiness", "sadness", "anger", "fear", "disgust", "surprise")
+SPLITS = ("refine", "validate", "test")
+
+PRONOUNS: dict[Gender, dict[str, str]] = {
+    "female": {
+        "YOU": "she",
+        "YOU_OBJ": "her",
+        "YOUR": "her",
+        "YOURSELF": "herself",
+        "WERE": "was",
+    },
+    "male": {
+        "YOU": "he",
+        "YOU_OBJ": "him",
+        "YOUR": "his",
+        "YOURSELF": "himself",
+        "WERE": "was",
+    },
+    "neutral": {
+        "YOU": "they",
+        "YOU_OBJ": "them",
+        "YOUR": "their",
+        "YOURSELF": "themself",
+        "WERE": "were",
+    },
+}
+"""How a person is spoken of after the first mention."""
+
+SECOND_PERSON = {
+    "YOU": "you",
+    "YOU_OBJ": "you",
+    "YOUR": "your",
+    "YOURSELF": "yourself",
+    "WERE": "were",
+}
+
+SCENARIOS_PATH = Path(__file__).with_name("scenarios.json")
+_MARKER = re.compile(r"\{(YOU|YOU_OBJ|YOUR|YOURSELF|WERE)\}")
+_SLOT = re.compile(r"(\b[Aa] )?\{([A-Z_]+)\}")
+
+
+@dataclass(frozen=True)
+class Scenarios:
+    """The slots and templates of `scenarios.json`."""
+
+    slots: Mapping[str, tuple[str, ...]]
+    """Slot name to its fillers."""
+    emotions: Mapping[str, Mapping[str, tuple[str, ...]]]
+    """Emotion to split to templates."""
+
+
+@cache
+def load_scenarios() -> Scenarios:
+    """Read the slots and templates; the file is read once."""
+    raw = json.loads(SCENARIOS_PATH.read_text(encoding="utf-8"))
+    return Scenarios(
+        slots={name: tuple(fillers) for name, fillers in raw["slots"].items()},
+        emotions={
+            emotion: {split: tuple(lines) for split, lines in splits.items()}
+            for emotion, splits in raw["emotions"].items()
+        },
+    )
+
+
+def templates(emotion: str, split: str) -> tuple[str, ...]:
+    """Return the templates of one emotion in one split.
+
+    Args:
+        emotion: One of `EMOTIONS`.
+        split: "refine", "validate" or "test".
+    """
+    if emotion not in EMOTIONS:
+        raise ValueError(f"unknown emotion {emotion!r}; choose from {EMOTIONS}")
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; choose from {SPLITS}")
+    return load_scenarios().emotions[emotion][split]
+
+
+def fill(
+    template: str,
+    rng: random.Random,
+    *,
+    name: str | None = None,
+    gender: Gender | None = None,
+) -> str:
+    """Fill every slot of a template with a random word and settle who it is about.
+
+    Args:
+        template: A template as `templates` returns it.
+        rng: Source of randomness; the same state gives the same sentence.
+        name: Write about this person; None writes about the reader ("you").
+        gender: Which pronouns follow the name; needed with a name, refused without.
+
+    Returns:
+        A sentence that begins with a capital letter and holds no braces.
+    """
+    if (name is None) != (gender is None):
+        raise ValueError(
+            f"name={name!r} and gender={gender!r} do not go together; give both for a "
+            'sentence about a person (gender: "female", "male" or "neutral"), or '
+            "neither for one about the reader"
+        )
+    if gender is not None and gender not in PRONOUNS:
+        raise ValueError(f"unknown gender {gender!r}; choose from {tuple(PRONOUNS)}")
+    text = _fill_slots(template, rng)
+    if name is None or gender is None:
+        text = _MARKER.sub(lambda match: SECOND_PERSON[match[1]], text)
+    else:
+        text = _third_person(text, name, PRONOUNS[gender])
+    return text[0].upper() + text[1:]
+
+
+def scenario(
+    emotion: str,
+    split: str,
+    rng: random.Random,
+    *,
+    name: str | None = None,
+    gender: Gender | None = None,
+) -> str:
+    """Draw a template of an emotion and split and fill it; see `fill`."""
+    template = rng.choice(templates(emotion, split))
+    return fill(template, rng, name=name, gender=gender)
+
+
+def _fill_slots(template: str, rng: random.Random) -> str:
+    """Replace slots by fillers and leave the person markers in place."""
+    slots = load_scenarios().slots
+
+    def replace(match: re.Match[str]) -> str:
+        article, slot = match[1] or "", match[2]
+        if slot in SECOND_PERSON:
+            return match[0]
+        if slot not in slots:
+            raise ValueError(
+                f"unknown slot {{{slot}}} in {template!r}; known: {sorted(slots)}"
+            )
+        word = rng.choice(slots[slot])
+        if article and word[0] in "aeiou":
+            article = f"{article[0]}n "
+        return article + word
+
+    return _SLOT.sub(replace, template)
+
+
+def _third_person(text: str, name: str, pronouns: Mapping[str, str]) -> str:
+    """Name the person at the first mention and use pronouns from then on."""
+    named = False
+    last_was_name = False
+
+    def replace(match: re.Match[str]) -> str:
+        nonlocal named, last_was_name
+        marker = match[1]
+        if marker == "WERE":
+            # "Sam was", but "they were": agree with the mention just before.
+            return "was" if last_was_name else pronouns["WERE"]
+        first, named = not named, True
+        last_was_name = first and marker in ("YOU", "YOU_OBJ")
+        if not first:
+            return pronouns[marker]
+        return f"{name}'s" if marker == "YOUR" else name
+
+    return _MARKER.sub(replace, text)
