@@ -1,0 +1,221 @@
+"""Controls: anything with `on(lm)` that returns a context in which the model is steered.
+
+`Steer` adds concept vectors to the residual stream at chosen layers (A5):
+
+    H[t] <- H[t] + strength * v[t]                                     raw
+    H[t] <- H[t] + strength * m[t] * v[t] / |v[t]|                     relative (H9)
+
+with m[t] the mean length of the stream at layer t on neutral text, BOS excluded.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Protocol, get_args, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from contrans.hooks import Edit, edit_residual
+from contrans.models import LM
+from contrans.seeds import generator
+from contrans.types import ConceptVector, Unit, Where
+
+SAFE_RELATIVE_STRENGTH = 1.0
+"""Above this, random vectors of equal length begin to have effects of their own."""
+
+
+@runtime_checkable
+class Control(Protocol):
+    """Something that changes what a model does while a context lasts."""
+
+    def on(self, lm: LM) -> AbstractContextManager[LM]:
+        """Apply to a model; everything is undone when the context ends."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoControl:
+    """The unedited model."""
+
+    def on(self, lm: LM) -> AbstractContextManager[LM]:
+        """Nothing happens."""
+        return nullcontext(lm)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Steer:
+    """Add a concept vector to the residual stream.
+
+    Example:
+        with Steer(anger, layers=[24], strength=2.0).on(lm):
+            lm.generate("The meeting was moved again.")
+    """
+
+    vector: ConceptVector
+    layers: Iterable[int] | None = None
+    """Blocks to edit; None takes every layer of the vector."""
+    strength: float = 1.0
+    """The paper's alpha, or a share of the residual norm; see `unit`."""
+    unit: Unit = "raw"
+    """"raw" multiplies the vector as fitted; "relative" is a share of the stream."""
+    positions: Where = "all"
+    """Tokens to edit: "all" (the paper), "prompt", or "generated"."""
+    skip_bos: bool = False
+    """Leave a leading BOS token alone. The paper edits it."""
+    keep_norm: bool = False
+    """Rescale each edited state to its old length (H10)."""
+    any_model: bool = False
+    """Allow a vector whose fingerprint is not the model's, such as its quantised copy."""
+
+    def __post_init__(self) -> None:
+        if self.unit not in get_args(Unit):
+            raise ValueError(f"unknown unit {self.unit!r}; choose 'raw' or 'relative'")
+        if self.positions not in get_args(Where):
+            raise ValueError(
+                f"unknown positions {self.positions!r}; choose one of {get_args(Where)}"
+            )
+        if self.layers is not None:
+            object.__setattr__(self, "layers", tuple(self.layers))
+
+    def pushes(self) -> dict[int, Tensor]:
+        """The vector that is added at each layer, in float32.
+
+        Raises:
+            KeyError: when the vector does not cover a layer.
+            ValueError: for relative strength without known residual norms.
+        """
+        layers = self.vector.layers if self.layers is None else tuple(self.layers)
+        layers = tuple(
+            layer + max(self.vector.layers) + 1 if layer < 0 else layer
+            for layer in layers
+        )
+        found = {}
+        for layer in layers:
+            v = self.vector[layer]
+            if self.unit == "relative":
+                if self.vector.norms is None:
+                    raise ValueError(
+                        "relative strength needs the residual norms of the model: use "
+                        "with_norms(vector, lm), or unit='raw'"
+                    )
+                norm = self.vector.norms[self.vector.layers.index(layer)]
+                length = v.norm()
+                if float(length) == 0.0:
+                    raise ValueError(
+                        f"the direction at layer {layer} is zero and has no relative "
+                        "strength; choose layers where the vector is not zero"
+                    )
+                v = v * (norm / length)
+            found[layer] = self.strength * v
+        return found
+
+    @contextmanager
+    def on(self, lm: LM) -> Iterator[LM]:
+        """Add the vector while the context lasts.
+
+        Raises:
+            ValueError: when the vector belongs to another model.
+        """
+        self._check(lm)
+        edits = {
+            layer: _adder(push, self.keep_norm)
+            for layer, push in self.pushes().items()
+            if self.strength != 0.0
+        }
+        with edit_residual(lm, edits, positions=self.positions, skip_bos=self.skip_bos):
+            yield lm
+
+    def _check(self, lm: LM) -> None:
+        if self.vector.hidden != lm.hidden:
+            raise ValueError(
+                f"a vector of width {self.vector.hidden} (for {self.vector.name!r}) "
+                f"does not fit {lm.name!r} of width {lm.hidden}; transplant it: "
+                f"contrans transplant {self.vector.name} {lm.name} ..."
+            )
+        if not self.any_model and self.vector.model != lm.fingerprint:
+            raise ValueError(
+                f"this vector was made for {self.vector.name!r} "
+                f"({self.vector.model}), not for {lm.name!r} ({lm.fingerprint}); "
+                f"transplant it (contrans transplant {self.vector.name} {lm.name} ...) "
+                "or, if both are the same model in other precision, pass any_model=True"
+            )
+
+
+def _adder(push: Tensor, keep_norm: bool) -> Edit:
+    """The edit that adds `push`, on the device and in the dtype of the stream."""
+    placed: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def edit(hidden: Tensor) -> Tensor:
+        key = (hidden.device, hidden.dtype)
+        if key not in placed:
+            placed[key] = push.to(*key)
+        moved = hidden + placed[key]
+        if not keep_norm:
+            return moved
+        old = hidden.float().norm(dim=-1, keepdim=True)
+        new = moved.float().norm(dim=-1, keepdim=True)
+        tiny = torch.finfo(torch.float32).tiny
+        return moved * (old / new.clamp_min(tiny)).to(moved.dtype)
+
+    return edit
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """Several controls at once, applied in order."""
+
+    parts: tuple[Control, ...]
+
+    @contextmanager
+    def on(self, lm: LM) -> Iterator[LM]:
+        """Enter every part; leave them all, whatever happens."""
+        with ExitStack() as stack:
+            for part in reversed(self.parts):
+                stack.enter_context(part.on(lm))
+            yield lm
+
+
+def compose(*parts: Control) -> Composed:
+    """Several controls at once: several concepts, or a concept and a guard.
+
+    Example:
+        compose(Steer(honesty, strength=1.0), Steer(fairness, strength=0.5))
+    """
+    return Composed(tuple(parts))
+
+
+def with_norms(vector: ConceptVector, norms: dict[int, float]) -> ConceptVector:
+    """The vector with the residual norms of its model, for relative strength (H9).
+
+    Args:
+        vector: any vector of the model.
+        norms: from `activations.residual_norms(lm, texts)`.
+    """
+    return replace(
+        vector, norms=torch.tensor([norms[layer] for layer in vector.layers])
+    )
+
+
+def random_like(vector: ConceptVector, *, seed: int = 0) -> ConceptVector:
+    """A random direction of the same length at every layer: the first control."""
+    drawn = torch.randn(vector.directions.shape, generator=generator(seed))
+    lengths = vector.directions.norm(dim=1, keepdim=True)
+    scaled = drawn / drawn.norm(dim=1, keepdim=True) * lengths
+    return replace(
+        vector,
+        directions=scaled,
+        concept=f"random (norm of {vector.concept})",
+        provenance={"method": "random", "seed": seed},
+    )
+
+
+def matched_norm(vector: ConceptVector, like: ConceptVector) -> ConceptVector:
+    """`vector` with the length of `like` at every layer (for comparisons at equal norm).
+
+    A zero direction stays zero.
+    """
+    old = vector.directions.norm(dim=1, keepdim=True)
+    new = like.directions.norm(dim=1, keepdim=True)
+    safe = old.clamp_min(torch.finfo(torch.float32).tiny)
+    return replace(vector, directions=vector.directions * (new / safe))

@@ -1,0 +1,127 @@
+"""Will this source work for this target? Answers before anything is generated (H.3).
+
+A high R² says little: on text that does not vary along the concept, the map predicts
+states well and moves the concept nowhere. So we ask the map about the concept itself.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from contrans.linear_map import r_squared_raw
+from contrans.types import ConceptVector, HiddenStates, LinearMap, PairedStates
+
+LOW_COSINE = 0.3
+"""Below this cosine with the target's own vector, transplants had no effect."""
+LOW_SPREAD = 0.35
+"""Below this spread of the corpus along the concept, maps learn nothing about it."""
+LOW_SPAN = 0.5
+"""Below this share of the vector inside the span of the corpus, most of it is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What the map does to this concept, measured before any generation."""
+
+    span: float
+    """Share of the vector inside the (effective) row space of the corpus (H.3)."""
+    spread: float
+    """Deviation of the corpus along the concept, in units of the concept's length.
+
+    1 means that corpus texts differ along the concept as much as the pairs do.
+    """
+    cosine_own: float
+    """Cosine of the mapped vector with the target's own mean difference."""
+    r2_pairs: float
+    """How well mapped pair differences predict the target's, on held-out pairs."""
+    length_ratio: float
+    """Length of the mapped vector over that of the target's own."""
+    warnings: tuple[str, ...]
+    """What is wrong and what to do; empty when nothing is."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing was found that makes a transplant pointless."""
+        return not self.warnings
+
+
+def span(link: LinearMap, v: Float[Tensor, " source"]) -> float:
+    """Share of a direction that the map can see: ||gain V^T v||^2 / ||v||^2 (H.3)."""
+    inside = link.spectrum.double() * (link.basis.double().mT @ v.double())
+    total = float((v.double() ** 2).sum())
+    return float((inside**2).sum()) / total if total else 0.0
+
+
+def spread(states: Float[Tensor, "n source"], v: Float[Tensor, " source"]) -> float:
+    """Standard deviation of states along a direction, over the direction's length."""
+    length = v.double().norm()
+    if float(length) == 0.0:
+        return 0.0
+    along = states.double() @ (v.double() / length)
+    return float(along.std() / length)
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    return float(torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=0))
+
+
+def diagnose(
+    vector: ConceptVector,
+    link: LinearMap,
+    *,
+    corpus: HiddenStates,
+    source_pairs: PairedStates,
+    target_pairs: PairedStates,
+) -> Diagnosis:
+    """Ask the map about the concept itself.
+
+    Args:
+        vector: the concept in the source model.
+        link: the fitted map.
+        corpus: source states of the texts that the map was fitted on.
+        source_pairs: held-out concept pairs in the model that the vector is from.
+        target_pairs: the same pairs in the target model.
+
+    Returns:
+        The figures, and a warning with a remedy for each that is low.
+    """
+    s, t = link.source.layer, link.target.layer
+    v = vector[s]
+    own = target_pairs.differences(t).mean(0)
+    mapped = link.directions(v)
+    inside = span(link, v)
+    across = spread(corpus.at(s), v)
+    cosine = _cosine(mapped, own)
+    notes = []
+    remedy = (
+        "fit the map on text that talks about the concept's domain, varies along the "
+        "concept, and is cut at random words so that last tokens vary (--corpus FILE); "
+        "the built-in corpus does this for the built-in concepts"
+    )
+    if inside < LOW_SPAN:
+        notes.append(
+            f"only {inside:.0%} of the concept lies in the span of the corpus: use more "
+            f"texts (now {link.report.n}), or {remedy}"
+        )
+    if across < LOW_SPREAD:
+        notes.append(
+            f"the corpus hardly varies along the concept (spread {across:.2f}; the pairs "
+            f"have 1): a map fitted on it transfers nothing, however high its R². Do: "
+            f"{remedy}"
+        )
+    if cosine < LOW_COSINE:
+        notes.append(
+            f"the mapped vector points away from the target's own (cosine {cosine:.2f}): "
+            f"expect no effect. Do: {remedy}; or try other layers (--layers S:T)"
+        )
+    predicted = link.directions(source_pairs.differences(s).float()).double()
+    return Diagnosis(
+        span=inside,
+        spread=across,
+        cosine_own=cosine,
+        r2_pairs=r_squared_raw(target_pairs.differences(t), predicted),
+        length_ratio=float(mapped.double().norm() / own.norm().clamp_min(1e-30)),
+        warnings=tuple(notes),
+    )

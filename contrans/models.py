@@ -1,0 +1,402 @@
+"""Models: loading, and the one table that knows where their parts are."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from contrans import zoo
+from contrans.seeds import seeded
+
+UNBOUNDED_CONTEXT = 1 << 20
+"""Context assumed when a model names none."""
+
+
+class UnsupportedModelError(ValueError):
+    """The architecture is not in the table and its blocks were not named."""
+
+
+_LLAMA, _GPT2, _NEOX = "model.layers", "transformer.h", "gpt_neox.layers"
+BLOCKS = {
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "mixtral": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
+    "qwen2_moe": _LLAMA,
+    "qwen3_moe": _LLAMA,
+    "gemma": _LLAMA,
+    "gemma2": _LLAMA,
+    "gemma3_text": _LLAMA,
+    "gemma3": "model.language_model.layers",
+    "phi": _LLAMA,
+    "phi3": _LLAMA,
+    "olmo": _LLAMA,
+    "olmo2": _LLAMA,
+    "granite": _LLAMA,
+    "stablelm": _LLAMA,
+    "starcoder2": _LLAMA,
+    "cohere": _LLAMA,
+    "smollm3": _LLAMA,
+    "gpt2": _GPT2,
+    "gpt_bigcode": _GPT2,
+    "gpt_neo": _GPT2,
+    "gptj": _GPT2,
+    "bloom": _GPT2,
+    "falcon": _GPT2,
+    "gpt_neox": _NEOX,
+    "opt": "model.decoder.layers",
+    "mpt": "transformer.blocks",
+}
+"""Anatomy: `config.model_type` to the path of the list of blocks."""
+
+
+@dataclass(frozen=True, eq=False)
+class LM:
+    """A causal language model, its tokenizer, and where its blocks are.
+
+    The model stays the user's: nothing here wraps or marks it.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    blocks_path: str
+    revision: str | None = None
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The transformer blocks, from the first to the last."""
+        return cast(nn.ModuleList, self.model.get_submodule(self.blocks_path))
+
+    @property
+    def body(self) -> nn.Module:
+        """The model without its language-model head."""
+        return self.model.base_model
+
+    @property
+    def layers(self) -> int:
+        """Number of blocks."""
+        return len(self.blocks)
+
+    @property
+    def _text_config(self) -> Any:
+        return self.model.config.get_text_config()
+
+    @property
+    def hidden(self) -> int:
+        """Width of the residual stream."""
+        return int(self._text_config.hidden_size)
+
+    @property
+    def context(self) -> int:
+        """Longest text in tokens that the model takes."""
+        bound = getattr(self._text_config, "max_position_embeddings", None)
+        return int(bound) if bound else UNBOUNDED_CONTEXT
+
+    @property
+    def device(self) -> torch.device:
+        """Where token ids go: the device of the embedding."""
+        return self.model.get_input_embeddings().weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype the model was loaded in."""
+        return self.model.dtype
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the weights, the same in float32 and bfloat16.
+
+        It samples 16 numbers of every parameter, so it takes milliseconds and still
+        tells a fine-tuned model from its base.
+        """
+        seen = hashlib.sha256()
+        for name, parameter in sorted(self.model.named_parameters()):
+            seen.update(f"{name}{tuple(parameter.shape)}".encode())
+            if parameter.device.type == "meta" or not parameter.is_floating_point():
+                continue
+            flat = parameter.detach().reshape(-1)
+            index = torch.linspace(0, flat.numel() - 1, 16, dtype=torch.float64)
+            sample = flat[index.long().to(flat.device)].to("cpu", torch.bfloat16)
+            seen.update(sample.view(torch.int16).numpy().tobytes())
+        return seen.hexdigest()[:16]
+
+    @cached_property
+    def tokenizer_hash(self) -> str:
+        """A hash of how the tokenizer splits text."""
+        vocabulary = sorted(self.tokenizer.get_vocab().items(), key=lambda kv: kv[1])
+        probe = self.tokenizer("The tokenizer's 2 probes: été.").input_ids
+        raw = json.dumps([vocabulary, probe]).encode()
+        return hashlib.sha256(raw).hexdigest()[:16]
+
+    def layer(self, layer: int) -> int:
+        """A layer index as given by a person (negative from the end) made plain.
+
+        Raises:
+            ValueError: when the model has no such layer.
+        """
+        plain = layer + self.layers if layer < 0 else layer
+        if not 0 <= plain < self.layers:
+            raise ValueError(
+                f"layer {layer} does not exist in {self.name!r}, which has "
+                f"{self.layers} blocks; choose between 0 and {self.layers - 1}"
+            )
+        return plain
+
+    @cached_property
+    def special_affixes(self) -> tuple[list[int], list[int]]:
+        """Special tokens that the tokenizer puts before and after a text."""
+        bare = self.tokenizer("x", add_special_tokens=False).input_ids
+        full = self.tokenizer("x").input_ids
+        for start in range(len(full) - len(bare) + 1):
+            if full[start : start + len(bare)] == bare:
+                return list(full[:start]), list(full[start + len(bare) :])
+        return [], []
+
+    def encode(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
+        """Token ids of each text, ready for a causal model.
+
+        The tokenizer's own leading tokens (BOS) are kept, unless the text already
+        begins with them, as chat templates do; trailing ones (EOS) are dropped, since
+        the last token must be one of the text. Texts longer than the context lose
+        their beginning, never their BOS.
+
+        Raises:
+            ValueError: when a text has no token at all.
+        """
+        prefix = self.special_affixes[0] if special else []
+        found: list[list[int]] = []
+        for row, text in enumerate(texts):
+            ids = list(self.tokenizer(text, add_special_tokens=False).input_ids)
+            if prefix and ids[: len(prefix)] != prefix:
+                room = self.context - len(prefix)
+                ids = prefix + (ids[-room:] if len(ids) > room else ids)
+            elif len(ids) > self.context:
+                ids = ids[: len(prefix)] + ids[len(prefix) - self.context :]
+            if len(ids) <= len(prefix) and (not prefix or not text):
+                raise ValueError(
+                    f"text {row} has no tokens ({text!r}); remove empty texts"
+                )
+            found.append(ids)
+        return found
+
+    def generate(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        max_new_tokens: int = 64,
+        sample: bool = False,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        beams: int = 1,
+        seed: int = 0,
+    ) -> Any:
+        """Continue one prompt, or several in a batch.
+
+        Args:
+            prompt: a text, or texts; the answer has the same form.
+            max_new_tokens: tokens to add at most.
+            sample: draw from the distribution instead of taking the arg-max.
+            temperature: flattens (> 1) or sharpens (< 1) the distribution.
+            top_p: keep the smallest set of tokens with this probability.
+            beams: beam search with that many beams.
+            seed: for sampling.
+
+        Returns:
+            The continuation alone, without the prompt: a string, or a list of them.
+        """
+        single = isinstance(prompt, str)
+        rows = self.encode([prompt] if single else list(prompt))
+        ids, mask = pad(rows, self.pad_id, side="left")
+        options: dict[str, Any] = {"do_sample": sample, "num_beams": beams}
+        if sample:
+            options |= {"temperature": temperature, "top_p": top_p, "top_k": 0}
+        with seeded(seed), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            out = self.model.generate(
+                input_ids=ids.to(self.device),
+                attention_mask=mask.to(self.device),
+                max_new_tokens=max_new_tokens,
+                pad_token_id=self.pad_id,
+                **options,
+            )
+        texts = self.tokenizer.batch_decode(
+            out[:, ids.shape[1] :], skip_special_tokens=True
+        )
+        return texts[0] if single else texts
+
+    @property
+    def pad_id(self) -> int:
+        """An id to fill rows with; masked everywhere, so any will do."""
+        for candidate in (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id):
+            if isinstance(candidate, int):
+                return candidate
+        return 0
+
+
+def pad(
+    rows: Sequence[Sequence[int]], fill: int, *, side: Literal["left", "right"]
+) -> tuple[Tensor, Tensor]:
+    """Rows of token ids as a rectangle, with the mask of the real ones.
+
+    Example:
+        >>> pad([[5], [6, 7]], 0, side="left")[0].tolist()
+        [[0, 5], [6, 7]]
+    """
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), fill, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, row in enumerate(rows):
+        span = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
+        ids[i, span] = torch.tensor(row, dtype=torch.long)
+        mask[i, span] = 1
+    return ids, mask
+
+
+def token_batches(rows: Sequence[Sequence[int]], budget: int) -> Iterable[list[int]]:
+    """Indices of rows in batches of similar length, at most `budget` padded tokens.
+
+    Example:
+        >>> list(token_batches([[1] * 4, [1], [1] * 2], 4))
+        [[1, 2], [0]]
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(rows)), key=lambda i: len(rows[i])):
+        if batch and (len(batch) + 1) * len(rows[index]) > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def find_blocks(model: PreTrainedModel, blocks: str | None = None) -> str:
+    """The path of the list of blocks: given by the user, or from the table.
+
+    Raises:
+        UnsupportedModelError: when neither knows; the message lists candidates.
+    """
+    kind = model.config.model_type
+    path = blocks or BLOCKS.get(kind)
+    if path is not None:
+        try:
+            if isinstance(model.get_submodule(path), nn.ModuleList):
+                return path
+        except AttributeError:
+            pass
+    config = model.config.get_text_config()
+    count = getattr(config, "num_hidden_layers", None)
+    lists = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == count
+    ]
+    wrong = f"{blocks!r} is no list of blocks in" if blocks else "no known anatomy for"
+    raise UnsupportedModelError(
+        f"{wrong} architecture {kind!r} ({type(model).__name__}); name the path of its "
+        f"blocks, such as load_model(..., blocks={(lists or ['model.layers'])[0]!r}) or "
+        "--blocks on the command line. "
+        f"Lists of {count} modules in this model: {', '.join(lists) or 'none'}"
+    )
+
+
+def wrap(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    name: str | None = None,
+    blocks: str | None = None,
+) -> LM:
+    """An `LM` from a model and a tokenizer that are already in memory.
+
+    Raises:
+        UnsupportedModelError: see `find_blocks`.
+    """
+    label = name or model.config.name_or_path or type(model).__name__
+    return LM(model.eval(), tokenizer, label, find_blocks(model, blocks))
+
+
+def load_model(
+    name: str | Path,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device_map: str | dict[str, Any] | None = None,
+    quantize: Literal["8bit", "4bit"] | None = None,
+    revision: str | None = None,
+    blocks: str | None = None,
+    trust_remote_code: bool = False,
+) -> LM:
+    """Load a model by hub id, folder, or name of the embedded zoo (`zoo/small`).
+
+    Args:
+        name: where the model is.
+        dtype: "auto" keeps the checkpoint's on accelerators and takes float32 on a
+            CPU for the zoo; or "float32", "bfloat16", "float16".
+        device_map: as in transformers, such as "auto" for several GPUs.
+        quantize: load in 8 or 4 bits (needs the `quantized` extra and a GPU).
+        revision: branch, tag or commit on the hub.
+        blocks: path of the list of blocks, for architectures not in `BLOCKS`.
+        trust_remote_code: run code that comes with the model. Off, and visible.
+
+    Raises:
+        FileNotFoundError: when there is no such model, with what to try.
+        UnsupportedModelError: when its blocks are not known.
+    """
+    label = str(name)
+    location, tokenizer_at = label, label
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    if zoo.is_zoo(label):
+        location, tokenizer_at = str(zoo.path(label)), str(zoo.tokenizer_path())
+        dtype = torch.float32 if dtype == "auto" else dtype
+    elif revision is not None:
+        options["revision"] = revision
+    if isinstance(dtype, str) and dtype != "auto":
+        dtype = _dtype(dtype)
+    if quantize is not None:
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_8bit=quantize == "8bit", load_in_4bit=quantize == "4bit"
+        )
+    if device_map is None and torch.cuda.is_available():
+        device_map = "auto"
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            location, dtype=dtype, device_map=device_map, **options
+        )
+        options.pop("quantization_config", None)
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_at, **options)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"no model {label!r}: neither a folder with config.json, nor a name of the "
+            f"zoo ({', '.join(zoo.names())}), nor reachable on the hub. Check the "
+            "spelling, your connection, and `hf auth login` for gated models "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    return LM(
+        model.eval(), tokenizer, label, find_blocks(model, blocks), revision=revision
+    )
+
+
+def _dtype(name: str) -> torch.dtype:
+    short = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+    found = getattr(torch, short.get(name, name), None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(
+            f"unknown dtype {name!r}; choose auto, float32, bfloat16 or float16"
+        )
+    return found

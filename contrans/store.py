@@ -1,0 +1,324 @@
+"""Files: one format for every artefact, written atomically, never overwritten silently.
+
+An artefact is a safetensors file whose header carries its provenance as JSON. Pickle
+is neither written nor read.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+import contrans
+from contrans.types import (
+    ConceptVector,
+    FitReport,
+    HiddenStates,
+    LinearMap,
+    PairedStates,
+    Site,
+)
+
+Value = HiddenStates | PairedStates | ConceptVector | LinearMap
+
+
+@contextmanager
+def atomic(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary path that becomes `path` when the block ends without error.
+
+    Raises:
+        FileExistsError: when `path` exists and `force` is false.
+        OSError: when writing fails, such as on a full disk; `path` is then as before.
+    """
+    path = Path(path)
+    if path.exists() and not force:
+        raise FileExistsError(
+            f"{path} exists and is not overwritten; choose another name or pass force "
+            "(--force on the command line)"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"could not write {path}: {error.strerror or error}; nothing was changed. "
+            "Free some space or choose another folder, then run the same command again",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, *, force: bool = False) -> None:
+    """Write a text file atomically."""
+    with atomic(path, force=force) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any, *, force: bool = False) -> None:
+    """Write JSON atomically, indented for people."""
+    write_text(path, json.dumps(value, indent=2) + "\n", force=force)
+
+
+def digest(value: Any) -> str:
+    """A short content hash of anything that JSON can hold."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:20]
+
+
+def _pack_states(value: HiddenStates) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    meta = {
+        "layers": value.layers,
+        "model": value.model,
+        "position": value.position,
+        "counts": value.counts,
+        "name": value.name,
+        "provenance": dict(value.provenance),
+    }
+    return {"values": value.values}, meta
+
+
+def _unpack_states(tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> HiddenStates:
+    return HiddenStates(
+        tensors["values"],
+        layers=tuple(meta["layers"]),
+        model=meta["model"],
+        position=meta["position"],
+        counts=None if meta["counts"] is None else tuple(meta["counts"]),
+        name=meta["name"],
+        provenance=meta["provenance"],
+    )
+
+
+def _pack_pairs(value: PairedStates) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    _, positive = _pack_states(value.positive)
+    _, negative = _pack_states(value.negative)
+    tensors = {"positive": value.positive.values, "negative": value.negative.values}
+    return tensors, {
+        "positive": positive,
+        "negative": negative,
+        "concept": value.concept,
+    }
+
+
+def _unpack_pairs(tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> PairedStates:
+    sides = (
+        _unpack_states({"values": tensors[side]}, meta[side])
+        for side in ("positive", "negative")
+    )
+    return PairedStates(*sides, concept=meta["concept"])
+
+
+def _pack_vector(value: ConceptVector) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors = {"directions": value.directions}
+    if value.norms is not None:
+        tensors["norms"] = value.norms
+    meta = {
+        "layers": value.layers,
+        "model": value.model,
+        "concept": value.concept,
+        "name": value.name,
+        "provenance": dict(value.provenance),
+    }
+    return tensors, meta
+
+
+def _unpack_vector(
+    tensors: Mapping[str, Tensor], meta: dict[str, Any]
+) -> ConceptVector:
+    return ConceptVector(
+        tensors["directions"],
+        layers=tuple(meta["layers"]),
+        model=meta["model"],
+        concept=meta["concept"],
+        norms=tensors.get("norms"),
+        name=meta["name"],
+        provenance=meta["provenance"],
+    )
+
+
+_MAP_TENSORS = ("left", "right", "bias", "spectrum", "basis")
+
+
+def _pack_map(value: LinearMap) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    meta = {
+        "source": asdict(value.source),
+        "target": asdict(value.target),
+        "method": value.method,
+        "report": asdict(value.report),
+        "provenance": dict(value.provenance),
+    }
+    return {name: getattr(value, name) for name in _MAP_TENSORS}, meta
+
+
+def _unpack_map(tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> LinearMap:
+    report = dict(meta["report"], warnings=tuple(meta["report"]["warnings"]))
+    return LinearMap(
+        **{name: tensors[name] for name in _MAP_TENSORS},
+        source=Site(**meta["source"]),
+        target=Site(**meta["target"]),
+        method=meta["method"],
+        report=FitReport(**report),
+        provenance=meta["provenance"],
+    )
+
+
+_Pack = Callable[[Any], tuple[dict[str, Tensor], dict[str, Any]]]
+_Unpack = Callable[[Mapping[str, Tensor], dict[str, Any]], Value]
+_KINDS: dict[str, tuple[type, _Pack, _Unpack]] = {
+    "hidden-states": (HiddenStates, _pack_states, _unpack_states),
+    "paired-states": (PairedStates, _pack_pairs, _unpack_pairs),
+    "concept-vector": (ConceptVector, _pack_vector, _unpack_vector),
+    "linear-map": (LinearMap, _pack_map, _unpack_map),
+}
+
+
+def save(value: Value, path: str | Path, *, force: bool = False) -> None:
+    """Write an artefact: safetensors, with its provenance in the header.
+
+    Raises:
+        FileExistsError: when the file exists and `force` is false.
+        TypeError: when `value` is not an artefact of contrans.
+    """
+    for kind, (cls, pack, _) in _KINDS.items():
+        if isinstance(value, cls):
+            tensors, meta = pack(value)
+            header = {
+                "contrans": json.dumps(
+                    {"kind": kind, "version": contrans.__version__, **meta}
+                )
+            }
+            flat = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+            with atomic(Path(path), force=force) as temporary:
+                temporary.write_bytes(to_bytes(flat, metadata=header))
+            return
+    known = ", ".join(cls.__name__ for cls, _, _ in _KINDS.values())
+    raise TypeError(f"cannot save a {type(value).__name__}; known artefacts: {known}")
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """The provenance of an artefact, without reading its tensors.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is not an artefact of contrans.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; check the name and the folder")
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is not a readable safetensors file ({error}); it may be truncated "
+            "or made by another tool: write it again"
+        ) from error
+    if "contrans" not in meta:
+        raise ValueError(
+            f"{path} is a safetensors file but not one of contrans; expected a vector, "
+            "a map or states written by contrans"
+        )
+    return json.loads(meta["contrans"])
+
+
+def load(path: str | Path, kind: str | None = None) -> Any:
+    """Read an artefact written by `save`.
+
+    Args:
+        path: the file.
+        kind: when given, the kind expected, such as "concept-vector".
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is not an artefact of contrans, or of another kind.
+    """
+    meta = read_header(path)
+    found = meta.pop("kind")
+    meta.pop("version", None)
+    if kind is not None and found != kind:
+        raise ValueError(f"{path} holds {found!r}; this needs {kind!r}")
+    if found not in _KINDS:
+        raise ValueError(
+            f"{path} holds {found!r}, which this version of contrans does not know "
+            f"(known: {', '.join(_KINDS)}); a newer contrans may have written it"
+        )
+    with safe_open(Path(path), framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return _KINDS[found][2](tensors, meta)
+
+
+class Cache:
+    """A folder of results, each under the hash of everything it depends on.
+
+    Artefacts are safetensors, plain values JSON. Deleting the folder is always safe.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.hits = 0
+        self.misses = 0
+
+    def artefact(self, key: Any, make: Callable[[], Any]) -> Any:
+        """The artefact under `key`, made and kept on first use."""
+        return self._get(key, make, ".safetensors", load, save)
+
+    def json(self, key: Any, make: Callable[[], Any]) -> Any:
+        """The plain value under `key`, made and kept on first use."""
+        return self._get(
+            key,
+            make,
+            ".json",
+            lambda path: json.loads(path.read_text(encoding="utf-8")),
+            lambda value, path, force: write_json(path, value, force=force),
+        )
+
+    def _get(
+        self,
+        key: Any,
+        make: Callable[[], Any],
+        suffix: str,
+        read: Callable[[Path], Any],
+        write: Callable[..., None],
+    ) -> Any:
+        path = self.folder / (digest(key) + suffix)
+        if path.exists():
+            try:
+                value = read(path)
+            except (ValueError, OSError):
+                path.unlink(missing_ok=True)  # damaged: make it again
+            else:
+                self.hits += 1
+                return value
+        value = make()
+        self.misses += 1
+        write(value, path, force=True)
+        return value
+
+
+def cache_folder() -> Path:
+    """Where stages are cached: `$CONTRANS_CACHE`, or `~/.cache/contrans`."""
+    chosen = os.environ.get("CONTRANS_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "contrans"
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """A short content hash of a tensor."""
+    flat = tensor.detach().cpu().contiguous()
+    raw = flat.view(torch.uint8).numpy().tobytes()
+    return hashlib.sha256(str(tuple(flat.shape)).encode() + raw).hexdigest()[:20]
