@@ -7,8 +7,9 @@ fill their slots. A template names slots in braces, and marks the person it is a
 
 Filled without a name, the sentence is about the reader ("You found green slime in your
 soup."). Filled with a name, it is about that person ("Mira found green slime in her
-soup."): the first mention is the name, every later one a pronoun. Templates are in the
-past tense, so only `{WERE}` has to agree. The person markers are `{YOU}` (subject),
+soup."): the first mention is the name, every later one a pronoun. It can also be about
+the speaker ("I found ..."). Templates are in the past tense, so only `{WERE}` has to
+agree. The person markers are `{YOU}` (subject),
 `{YOU_OBJ}` (object), `{YOUR}`, `{YOURSELF}` and `{WERE}`; fillers may hold them too.
 "a" before a slot becomes "an" where the filler begins with a vowel.
 
@@ -65,6 +66,13 @@ SECOND_PERSON = {
     "YOURSELF": "yourself",
     "WERE": "were",
 }
+FIRST_PERSON = {
+    "YOU": "I",
+    "YOU_OBJ": "me",
+    "YOUR": "my",
+    "YOURSELF": "myself",
+    "WERE": "was",
+}
 
 SCENARIOS_PATH = Path(__file__).with_name("scenarios.json")
 _MARKER = re.compile(r"\{(YOU|YOU_OBJ|YOUR|YOURSELF|WERE)\}")
@@ -114,6 +122,7 @@ def fill(
     *,
     name: str | None = None,
     gender: Gender | None = None,
+    first_person: bool = False,
 ) -> str:
     """Fill every slot of a template with a random word and settle who it is about.
 
@@ -122,6 +131,7 @@ def fill(
         rng: Source of randomness; the same state gives the same sentence.
         name: Write about this person; None writes about the reader ("you").
         gender: Which pronouns follow the name; needed with a name, refused without.
+        first_person: Write about the speaker ("I") instead of the reader.
 
     Returns:
         A sentence that begins with a capital letter and holds no braces.
@@ -132,11 +142,16 @@ def fill(
             'sentence about a person (gender: "female", "male" or "neutral"), or '
             "neither for one about the reader"
         )
+    if first_person and name is not None:
+        raise ValueError(
+            f"first_person=True and name={name!r} exclude each other; drop one of them"
+        )
     if gender is not None and gender not in PRONOUNS:
         raise ValueError(f"unknown gender {gender!r}; choose from {tuple(PRONOUNS)}")
     text = _fill_slots(template, rng)
     if name is None or gender is None:
-        text = _MARKER.sub(lambda match: SECOND_PERSON[match[1]], text)
+        words = FIRST_PERSON if first_person else SECOND_PERSON
+        text = _MARKER.sub(lambda match: words[match[1]], text)
     else:
         text = _third_person(text, name, PRONOUNS[gender])
     return text[0].upper() + text[1:]
@@ -149,47 +164,46 @@ def scenario(
     *,
     name: str | None = None,
     gender: Gender | None = None,
+    first_person: bool = False,
 ) -> str:
     """Draw a template of an emotion and split and fill it; see `fill`."""
     template = rng.choice(templates(emotion, split))
-    return fill(template, rng, name=name, gender=gender)
+    return fill(template, rng, name=name, gender=gender, first_person=first_person)
 
 
 def _fill_slots(template: str, rng: random.Random) -> str:
     """Replace slots by fillers and leave the person markers in place."""
     slots = load_scenarios().slots
-
-    def replace(match: re.Match[str]) -> str:
+    parts, end = [], 0
+    for match in _SLOT.finditer(template):
         article, slot = match[1] or "", match[2]
         if slot in SECOND_PERSON:
-            return match[0]
+            continue
         if slot not in slots:
             raise ValueError(
-                f"unknown slot {{{slot}}} in {template!r}; known: {sorted(slots)}"
+                f"unknown slot {{{slot}}} in {template!r}; choose from {sorted(slots)}"
             )
         word = rng.choice(slots[slot])
         if article and word[0] in "aeiou":
             article = f"{article[0]}n "
-        return article + word
-
-    return _SLOT.sub(replace, template)
+        parts += [template[end : match.start()], article, word]
+        end = match.end()
+    return "".join([*parts, template[end:]])
 
 
 def _third_person(text: str, name: str, pronouns: Mapping[str, str]) -> str:
     """Name the person at the first mention and use pronouns from then on."""
-    named = False
-    last_was_name = False
-
-    def replace(match: re.Match[str]) -> str:
-        nonlocal named, last_was_name
+    parts, end, mentions = [], 0, 0
+    for match in _MARKER.finditer(text):
         marker = match[1]
+        word = pronouns[marker]
         if marker == "WERE":
-            # "Sam was", but "they were": agree with the mention just before.
-            return "was" if last_was_name else pronouns["WERE"]
-        first, named = not named, True
-        last_was_name = first and marker in ("YOU", "YOU_OBJ")
-        if not first:
-            return pronouns[marker]
-        return f"{name}'s" if marker == "YOUR" else name
-
-    return _MARKER.sub(replace, text)
+            # "Sam was", but "they were": agree with the mention before.
+            word = "was" if mentions == 1 else word
+        else:
+            mentions += 1
+            if mentions == 1:
+                word = f"{name}'s" if marker == "YOUR" else name
+        parts += [text[end : match.start()], word]
+        end = match.end()
+    return "".join([*parts, text[end:]])
