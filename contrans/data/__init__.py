@@ -1,0 +1,58 @@
+"""Prompt pairs, corpora and splits: built-in packs and the user's own files.
+
+The names below are imported on first use; listing the packs does not load torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_WHERE = {
+    "EMOTIONS": "catalogue",
+    "PackInfo": "catalogue",
+    "catalogue_of_packs": "catalogue",
+    "concepts": "catalogue",
+    "pack_info": "catalogue",
+    "Concept": "pairs",
+    "Item": "pairs",
+    "TaskSpec": "pairs",
+    "load_concept": "pairs",
+    "pack": "pairs",
+    "read_pairs": "pairs",
+    "Corpus": "corpora",
+    "load_corpus": "corpora",
+    "check_disjoint": "leaks",
+    "overlapping": "leaks",
+}
+__all__ = [*_WHERE]
+
+if TYPE_CHECKING:
+    from contrans.data.catalogue import (
+        EMOTIONS as EMOTIONS,
+        PackInfo as PackInfo,
+        catalogue_of_packs as catalogue_of_packs,
+        concepts as concepts,
+        pack_info as pack_info,
+    )
+    from contrans.data.corpora import Corpus as Corpus, load_corpus as load_corpus
+    from contrans.data.leaks import (
+        check_disjoint as check_disjoint,
+        overlapping as overlapping,
+    )
+    from contrans.data.pairs import (
+        Concept as Concept,
+        Item as Item,
+        TaskSpec as TaskSpec,
+        load_concept as load_concept,
+        pack as pack,
+        read_pairs as read_pairs,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(f"contrans.data.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'contrans.data' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

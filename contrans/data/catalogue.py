@@ -1,0 +1,98 @@
+"""What built-in packs there are: two index files, read without loading torch."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from contrans.registry import unknown
+
+EMOTIONS = ("happiness", "sadness", "anger", "fear", "disgust", "surprise")
+"""The six emotions, in the paper's order."""
+SPLITS = ("refine", "validate", "test")
+"""What pairs are for: making the vector, choosing settings, reporting."""
+Kind = Literal["emotion", "choices", "continuations", "likelihood"]
+
+PACKS = Path(__file__).parent / "packs"
+ZOO_PACKS = Path(__file__).parents[1] / "zoo" / "packs"
+ZOO_PREFIX = "zoo/"
+
+
+@dataclass(frozen=True, slots=True)
+class PackInfo:
+    """What the index says about one pack."""
+
+    name: str
+    title: str
+    description: str
+    version: int
+    answer: str | None
+    """The word that a model names where the concept is meant, for emotion tasks."""
+    kind: Kind
+    """How the effect is measured."""
+    path: Path
+    """The pairs."""
+    items: Path | None
+    """The items of a task that is not made from the pairs themselves."""
+    marked: tuple[str, ...] = ()
+    """Word stems or regular expressions counted by a continuations task."""
+    label: str = ""
+    """What a marked continuation is called."""
+
+
+def _entry(name: str, meta: dict[str, Any], folder: Path) -> PackInfo:
+    stem = name.removeprefix(ZOO_PREFIX)
+    task = meta.get("task") or {}
+    kind = task.get("kind", "likelihood")
+    if kind not in get_args(Kind):
+        raise ValueError(
+            f"{folder / 'index.json'}: pack {stem!r} has the unknown task kind "
+            f"{kind!r}; known: {', '.join(get_args(Kind))}"
+        )
+    file = task.get("file")
+    return PackInfo(
+        name=name,
+        title=meta.get("title", stem),
+        description=meta.get("description", ""),
+        version=int(meta.get("version", 1)),
+        answer=meta.get("answer"),
+        kind=kind,
+        path=folder / f"{stem}.jsonl",
+        items=None if file is None else folder / file,
+        marked=tuple(task.get("marked", ())),
+        label=task.get("label", ""),
+    )
+
+
+def catalogue_of_packs() -> dict[str, PackInfo]:
+    """All built-in packs: those for any model first, then those of the zoo's world.
+
+    A zoo pack is called `zoo/NAME`: its texts are in the zoo's small vocabulary.
+    """
+    found: dict[str, PackInfo] = {}
+    for folder, prefix in ((PACKS, ""), (ZOO_PACKS, ZOO_PREFIX)):
+        index = folder / "index.json"
+        if not index.is_file():
+            continue
+        for key, meta in json.loads(index.read_text(encoding="utf-8")).items():
+            name = prefix + key.removeprefix(prefix)
+            found[name] = _entry(name, meta, folder)
+    return found
+
+
+def concepts() -> list[str]:
+    """Names of all built-in packs."""
+    return list(catalogue_of_packs())
+
+
+def pack_info(name: str) -> PackInfo:
+    """What the index says about a pack; `NAME` also finds `zoo/NAME`, if unambiguous.
+
+    Raises:
+        KeyError: for an unknown name; the message suggests near names.
+    """
+    known = catalogue_of_packs()
+    for candidate in (name, ZOO_PREFIX + name):
+        if candidate in known:
+            return known[candidate]
+    raise unknown("concept", name, known)

@@ -1,0 +1,332 @@
+"""Concepts as data: prompt pairs in three splits, and how their effect is measured."""
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contrans.data.catalogue import (
+    EMOTIONS,
+    SPLITS,
+    ZOO_PREFIX,
+    Kind,
+    PackInfo,
+    catalogue_of_packs,
+    pack_info,
+)
+from contrans.data.readers import (
+    Row,
+    json_lines,
+    read_rows,
+    read_text,
+    split_field,
+    text_field,
+)
+from contrans.registry import unknown
+from contrans.store import digest
+from contrans.types import PromptPairs
+
+EMOTION_LINE = "The emotion of the above scenario is"
+"""What every emotion prompt ends with; the model goes on with the emotion."""
+SHARES = (0.6, 0.2, 0.2)
+"""Refine, validate and test shares of a file without splits."""
+FEWEST_PAIRS = 5
+"""Pairs below which three splits make no sense."""
+_FILE_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".gz", ".txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question of a task."""
+
+    id: str
+    prompt: str
+    choices: tuple[str, ...] = ()
+    """Options, each with its leading space."""
+    answer: int | None = None
+    """Index of the right option."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """How the effect of a concept is measured."""
+
+    kind: Kind
+    validate: tuple[Item, ...] = ()
+    test: tuple[Item, ...] = ()
+    marked: tuple[str, ...] = ()
+    """For continuations: word stems or regular expressions."""
+    label: str = ""
+    """For continuations: what a marked one is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """Prompt pairs of one concept in three disjoint splits, and its task."""
+
+    name: str
+    title: str
+    refine: PromptPairs
+    validate: PromptPairs
+    test: PromptPairs
+    answer: str | None
+    """The word that names the concept, for emotion tasks."""
+    task: TaskSpec
+    origin: str
+    """Where the data came from: a built-in pack, or a file."""
+    digest: str
+
+    def split(self, name: str) -> PromptPairs:
+        """The pairs of one split.
+
+        Raises:
+            KeyError: for an unknown split.
+        """
+        if name not in SPLITS:
+            raise unknown("split", name, SPLITS)
+        return getattr(self, name)
+
+
+def pack(name: str, split: str = "refine") -> PromptPairs:
+    """The pairs of one split of a built-in pack.
+
+    Raises:
+        KeyError: for an unknown pack or split; the message suggests near names.
+    """
+    return _load_pack(pack_info(name)).split(split)
+
+
+def read_pairs(path: str | Path, *, concept: str | None = None) -> PromptPairs:
+    """All pairs of a file, unsplit: for the published protocol, which is in-sample.
+
+    Args:
+        path: a file as in `load_concept`.
+        concept: the concept's name; None takes the file's.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file cannot be used; the message names the place.
+    """
+    path = Path(path)
+    rows = read_rows(path)
+    return PromptPairs(
+        tuple(row.positive for row in rows),
+        tuple(row.negative for row in rows),
+        concept=concept or path.name.split(".")[0],
+    )
+
+
+def load_concept(
+    name_or_path: str | Path, *, answer: str | None = None, seed: int = 0
+) -> Concept:
+    """A built-in pack, or a user's own pairs.
+
+    Files are JSON `{"pos": [...], "neg": [...]}`, a JSON list of `[positive,
+    negative]`, JSONL with `positive` and `negative`, or CSV/TSV with that header. A
+    field `split` (refine, validate, test) is kept; without it, pairs are split
+    60/20/20 by `seed`.
+
+    Args:
+        name_or_path: see `concepts()` for the packs.
+        answer: for prompts that end in "The emotion of the above scenario is", the
+            word the model should say; found in the file name if it is one of the six.
+            Without an answer the effect is measured as likelihood of held-out pairs.
+        seed: for splitting.
+
+    Raises:
+        KeyError: for an unknown pack; the message suggests near names.
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file cannot be used; the message names the place.
+    """
+    name = str(name_or_path)
+    known = catalogue_of_packs()
+    path = Path(name_or_path)
+    if isinstance(name_or_path, str) and (name in known or ZOO_PREFIX + name in known):
+        return _load_pack(pack_info(name), answer)
+    if path.suffix in _FILE_SUFFIXES or path.exists() or isinstance(name_or_path, Path):
+        return _load_file(path, answer, seed)
+    error = unknown("concept", name, known)
+    raise KeyError(
+        f"{error.args[0]}. For your own pairs, give a file that ends in "
+        ".json, .jsonl, .csv or .tsv"
+    )
+
+
+def _load_pack(info: PackInfo, answer: str | None = None) -> Concept:
+    if answer is not None and answer != info.answer:
+        raise ValueError(
+            f"the pack {info.name!r} has the answer {info.answer!r}, not {answer!r}; "
+            "an answer is given for your own files only, leave it out"
+        )
+    rows = read_rows(info.path)
+    validate, test = (), ()
+    if info.items is not None:
+        items = _read_items(info.items, with_choices=info.kind == "choices")
+        validate, test = items["validate"], items["test"]
+    spec = TaskSpec(info.kind, validate, test, info.marked, info.label)
+    stem = info.name.removeprefix(ZOO_PREFIX)
+    where = "zoo pack" if info.name.startswith(ZOO_PREFIX) else "built-in pack"
+    return _concept(
+        info.path,
+        rows,
+        name=info.name,
+        title=info.title,
+        answer=info.answer,
+        task=spec,
+        origin=f"{where} {stem}, version {info.version}",
+        seed=0,
+    )
+
+
+def _read_items(path: Path, *, with_choices: bool) -> dict[str, tuple[Item, ...]]:
+    """The items of a choices or continuations task, by split."""
+    found: dict[str, list[Item]] = {split: [] for split in SPLITS}
+    for number, record in json_lines(path, read_text(path)):
+        where = f"line {number}"
+        split = split_field(path, where, record)
+        if split is None:
+            raise ValueError(
+                f"{path}, {where}: no field 'split'; say refine, validate or test"
+            )
+        prompt = text_field(path, where, record, "prompt")
+        options, right = (), None
+        if with_choices:
+            options, right = _choices(path, where, record)
+        label = str(record.get("id", number))
+        found[split].append(Item(label, prompt, options, right))
+    for split in ("validate", "test"):
+        if not found[split]:
+            raise ValueError(f"{path}: no items with split {split!r}; add some")
+    return {split: tuple(items) for split, items in found.items()}
+
+
+def _choices(
+    path: Path, where: str, record: dict[str, Any]
+) -> tuple[tuple[str, ...], int]:
+    options, right = record.get("choices"), record.get("answer")
+    texts = isinstance(options, list) and all(
+        isinstance(option, str) and option.strip() for option in options
+    )
+    if not isinstance(options, list) or not texts or len(options) < 2:
+        raise ValueError(
+            f"{path}, {where}, field 'choices': expected a list of two or more texts, "
+            f"found {options!r:.80}"
+        )
+    if len(set(options)) != len(options):
+        raise ValueError(
+            f"{path}, {where}, field 'choices': two options are equal ({options!r:.80})"
+        )
+    number = isinstance(right, int) and not isinstance(right, bool)
+    if not isinstance(right, int) or not number or not 0 <= right < len(options):
+        raise ValueError(
+            f"{path}, {where}, field 'answer': expected the index of the right option, "
+            f"0 to {len(options) - 1}, found {right!r}"
+        )
+    return tuple(options), right
+
+
+def _load_file(path: Path, answer: str | None, seed: int) -> Concept:
+    rows = read_rows(path)
+    stem = path.name.split(".")[0]
+    ends = all(
+        text.rstrip().endswith(EMOTION_LINE)
+        for row in rows
+        for text in (row.positive, row.negative)
+    )
+    if answer is not None and not ends:
+        raise ValueError(
+            f"{path}: the answer {answer!r} was given, but not every text ends in "
+            f"{EMOTION_LINE!r}; end them so, or leave the answer out to measure the "
+            "likelihood of held-out pairs"
+        )
+    words = re.findall(r"[a-z]+", stem.lower())
+    if answer is None and ends:
+        answer = next((word for word in words if word in EMOTIONS), None)
+    return _concept(
+        path,
+        rows,
+        name=answer if answer in EMOTIONS else stem,
+        title=(answer if answer in EMOTIONS else stem.replace("_", " ")).capitalize(),
+        answer=answer,
+        task=TaskSpec("emotion" if answer is not None else "likelihood"),
+        origin=str(path),
+        seed=seed,
+    )
+
+
+def _concept(
+    path: Path,
+    rows: Sequence[Row],
+    *,
+    name: str,
+    title: str,
+    answer: str | None,
+    task: TaskSpec,
+    origin: str,
+    seed: int,
+) -> Concept:
+    parts = _by_split(path, rows, seed)
+    pairs = {
+        split: PromptPairs(
+            tuple(row.positive for row in part),
+            tuple(row.negative for row in part),
+            concept=name,
+        )
+        for split, part in parts.items()
+    }
+    content = [
+        {split: [part.positive, part.negative] for split, part in pairs.items()},
+        answer,
+        task.kind,
+        [
+            [item.prompt, item.choices, item.answer]
+            for item in (*task.validate, *task.test)
+        ],
+        task.marked,
+    ]
+    return Concept(
+        name=name,
+        title=title,
+        **pairs,
+        answer=answer,
+        task=task,
+        origin=origin,
+        digest=digest(content),
+    )
+
+
+def _by_split(path: Path, rows: Sequence[Row], seed: int) -> dict[str, Sequence[Row]]:
+    """Rows by their own splits, or 60/20/20 at random when the file names none."""
+    bare = next((row for row in rows if row.split is None), None)
+    named = next((row for row in rows if row.split is not None), None)
+    if bare is not None and named is not None:
+        raise ValueError(
+            f"{path}, {bare.where}: no split, but {named.where} has {named.split!r}; "
+            "give every pair a split, or none"
+        )
+    if named is not None:
+        parts = {s: [row for row in rows if row.split == s] for s in SPLITS}
+        empty = [split for split, part in parts.items() if not part]
+        if empty:
+            raise ValueError(
+                f"{path}: no pairs with split {' or '.join(map(repr, empty))}; every "
+                f"one of {', '.join(SPLITS)} needs some, or leave the field out to have "
+                "the pairs split for you"
+            )
+        return {split: part for split, part in parts.items()}
+    if len(rows) < FEWEST_PAIRS:
+        raise ValueError(
+            f"{path}: {len(rows)} pairs are too few to make a vector and to test it on "
+            f"other texts; give at least {FEWEST_PAIRS} (20 or more are sensible)"
+        )
+    order = list(range(len(rows)))
+    random.Random(seed).shuffle(order)
+    held = max(round(SHARES[1] * len(rows)), 1)
+    cut = len(rows) - 2 * held
+    spans = (slice(0, cut), slice(cut, cut + held), slice(cut + held, None))
+    return {
+        split: [rows[i] for i in sorted(order[span])]
+        for split, span in zip(SPLITS, spans, strict=True)
+    }
