@@ -214,7 +214,7 @@ def test_mistakes_are_explained():
     rng = random.Random(0)
     with pytest.raises(ValueError, match="do not go together"):
         fill("{YOU} ran.", rng, name="Mira")
-    with pytest.raises(ValueError, match="unknown slot .NOWHERE"):
+    with pytest.raises(ValueError, match=r"unknown slot .NOWHERE"):
         fill("{YOU} ran to {NOWHERE}.", rng)
     with pytest.raises(ValueError, match="exclude each other"):
         fill("{YOU} ran.", rng, name="Mira", gender="female", first_person=True)
