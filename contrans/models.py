@@ -104,13 +104,20 @@ class LM:
     @property
     def context(self) -> int:
         """Longest text in tokens that the model takes."""
-        bound = getattr(self._text_config, "max_position_embeddings", None)
-        return int(bound) if bound else UNBOUNDED_CONTEXT
+        for name in ("max_position_embeddings", "max_seq_len"):
+            bound = getattr(self._text_config, name, None)
+            if bound:
+                return int(bound)
+        return UNBOUNDED_CONTEXT
 
     @property
     def device(self) -> torch.device:
-        """Where token ids go: the device of the embedding."""
-        return self.model.get_input_embeddings().weight.device
+        """Where token ids go: the device that the embedding works on."""
+        embedding = self.model.get_input_embeddings()
+        if embedding.weight.device.type != "meta":
+            return embedding.weight.device
+        hook = getattr(embedding, "_hf_hook", None)  # offloaded by accelerate
+        return torch.device(getattr(hook, "execution_device", None) or "cpu")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -127,13 +134,25 @@ class LM:
         seen = hashlib.sha256()
         for name, parameter in sorted(self.model.named_parameters()):
             seen.update(f"{name}{tuple(parameter.shape)}".encode())
-            if parameter.device.type == "meta" or not parameter.is_floating_point():
+            if not parameter.is_floating_point() or not parameter.numel():
                 continue
-            flat = parameter.detach().reshape(-1)
+            flat = self._weight(name).reshape(-1)
             index = torch.linspace(0, flat.numel() - 1, 16, dtype=torch.float64)
             sample = flat[index.long().to(flat.device)].to("cpu", torch.bfloat16)
             seen.update(sample.view(torch.int16).numpy().tobytes())
         return seen.hexdigest()[:16]
+
+    def _weight(self, name: str) -> Tensor:
+        """A parameter's values, also where accelerate keeps them elsewhere."""
+        weight = self.model.get_parameter(name).detach()
+        if weight.device.type != "meta":
+            return weight
+        from accelerate.utils import align_module_device
+
+        owner, _, leaf = name.rpartition(".")
+        module = self.model.get_submodule(owner)
+        with align_module_device(module, torch.device("cpu")):
+            return module.get_parameter(leaf).detach().clone()
 
     @cached_property
     def tokenizer_hash(self) -> str:
@@ -160,14 +179,17 @@ class LM:
     @cached_property
     def special_affixes(self) -> tuple[list[int], list[int]]:
         """Special tokens that the tokenizer puts before and after a text."""
-        bare = self.tokenizer("x", add_special_tokens=False).input_ids
-        full = self.tokenizer("x").input_ids
-        for start in range(len(full) - len(bare) + 1):
-            if full[start : start + len(bare)] == bare:
-                return list(full[:start]), list(full[start + len(bare) :])
+        for probe in ("x", "the", "0", "."):  # a tokenizer may not know some of them
+            bare = self.tokenizer(probe, add_special_tokens=False).input_ids
+            full = self.tokenizer(probe).input_ids
+            for start in range(len(full) - len(bare) + 1) if bare else ():
+                if full[start : start + len(bare)] == bare:
+                    return list(full[:start]), list(full[start + len(bare) :])
         return [], []
 
-    def encode(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
+    def encode(
+        self, texts: Sequence[str], *, special: bool = True, room: int = 0
+    ) -> list[list[int]]:
         """Token ids of each text, ready for a causal model.
 
         The tokenizer's own leading tokens (BOS) are kept, unless the text already
@@ -175,22 +197,27 @@ class LM:
         the last token must be one of the text. Texts longer than the context lose
         their beginning, never their BOS.
 
+        Args:
+            texts: one row each.
+            special: whether to put the leading special tokens.
+            room: tokens of the context to leave free, for generation.
+
         Raises:
             ValueError: when a text has no token at all.
         """
         prefix = self.special_affixes[0] if special else []
+        most = max(self.context - room, len(prefix) + 1)
         found: list[list[int]] = []
         for row, text in enumerate(texts):
             ids = list(self.tokenizer(text, add_special_tokens=False).input_ids)
-            if prefix and ids[: len(prefix)] != prefix:
-                room = self.context - len(prefix)
-                ids = prefix + (ids[-room:] if len(ids) > room else ids)
-            elif len(ids) > self.context:
-                ids = ids[: len(prefix)] + ids[len(prefix) - self.context :]
-            if len(ids) <= len(prefix) and (not prefix or not text):
+            if not ids:
                 raise ValueError(
                     f"text {row} has no tokens ({text!r}); remove empty texts"
                 )
+            if ids[: len(prefix)] != prefix:
+                ids = prefix + ids
+            if len(ids) > most:
+                ids = prefix + ids[len(prefix) - most :]
             found.append(ids)
         return found
 
@@ -209,7 +236,8 @@ class LM:
 
         Args:
             prompt: a text, or texts; the answer has the same form.
-            max_new_tokens: tokens to add at most.
+            max_new_tokens: tokens to add at most; the context may hold fewer. A long
+                prompt loses its beginning, down to half the context, to leave room.
             sample: draw from the distribution instead of taking the arg-max.
             temperature: flattens (> 1) or sharpens (< 1) the distribution.
             top_p: keep the smallest set of tokens with this probability.
@@ -220,7 +248,9 @@ class LM:
             The continuation alone, without the prompt: a string, or a list of them.
         """
         single = isinstance(prompt, str)
-        rows = self.encode([prompt] if single else list(prompt))
+        limit = min(max_new_tokens, max(self.context // 2, 1))  # of a long prompt
+        rows = self.encode([prompt] if single else list(prompt), room=limit)
+        longest = max(len(row) for row in rows)
         ids, mask = pad(rows, self.pad_id, side="left")
         options: dict[str, Any] = {"do_sample": sample, "num_beams": beams}
         if sample:
@@ -230,7 +260,7 @@ class LM:
             out = self.model.generate(
                 input_ids=ids.to(self.device),
                 attention_mask=mask.to(self.device),
-                max_new_tokens=max_new_tokens,
+                max_new_tokens=min(max_new_tokens, self.context - longest),
                 pad_token_id=self.pad_id,
                 **options,
             )

@@ -1,0 +1,361 @@
+"""The second half of the main job: map, search on validation, test once, compare."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import contrans
+from contrans.concept import reliability
+from contrans.control import NoControl, Steer, matched_norm, random_like, with_norms
+from contrans.data import Concept
+from contrans.diagnostics import Diagnosis, diagnose
+from contrans.evaluation import Task
+from contrans.job import Job
+from contrans.search import RELATIVE_GRID, Point, choose, sweep
+from contrans.stages import Outcome, Stages, point, row, with_strength
+from contrans.transfer import assume_model, transplant
+from contrans.types import ConceptVector, LinearMap
+
+TRIED_PAIRS = 4
+"""Layer pairs tried in behaviour, after the diagnostics ranked all candidates."""
+CONTROL_DRAWS = 3
+"""Random vectors and shuffled maps averaged per control."""
+PAPER_STRENGTHS = (1.0, 2.0)
+"""Raw strengths of the published emotion scripts."""
+OPENING_TOKENS = 24
+"""Tokens generated per prompt for the report."""
+LABELS = {
+    "contrans": "ConTrans",
+    "ridge": "ridge",
+    "procrustes": "Procrustes",
+    "low_rank": "low rank",
+}
+"""Names of the map methods in tables."""
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A vector in the target, the layers it is for, and its strength."""
+
+    vector: ConceptVector
+    layers: Pair
+    raw: float
+    relative: float
+
+    def steer(self) -> Steer:
+        """The control that applies it."""
+        return Steer(self.vector, strength=self.raw)
+
+
+def compare(job: Job, stages: Stages) -> tuple[dict[str, Any], ConceptVector]:
+    """Diagnose, choose on validation prompts, test once; results and final vector."""
+    settings = job.settings
+    with stages.stage("diagnose"):
+        checked = {pair: _diagnose(job, stages, pair) for pair in job.pairs}
+    ranked = sorted(job.pairs, key=lambda p: -checked[p].cosine_own)[:TRIED_PAIRS]
+    for message in checked[ranked[0]].warnings:
+        stages.warn(message)
+    with stages.stage("search"):
+        base = stages.outcome(
+            job.target, job.validate_task, NoControl(), job.fluent_texts
+        )
+        vectors = {p: _plant(job, stages, p, settings.method) for p in ranked}
+        tried = _search(job, stages, vectors, base, "search")
+        best = choose(tried, budget=settings.budget)
+    pair = (best.source, best.target)
+    main = Planted(vectors[pair], pair, best.raw, best.relative)
+    link = _link(job, stages, pair, settings.method)
+    for message in link.report.warnings:
+        stages.warn(message)
+    if best.relative > 1:
+        stages.warn(
+            f"relative strength {best.relative:.2f} is above 1, where random vectors "
+            "have effects of their own; read the controls"
+        )
+    with stages.stage("test"):
+        rows, n = _rows(job, stages, main, base)
+    with stages.stage("generate"):
+        generations = _generations(job, main)
+    results = {
+        "contrans": contrans.__version__,
+        "command": asdict(settings),
+        **job.models,
+        "concept": _about_concept(job),
+        "corpus": {
+            "name": job.corpus.name,
+            "n": len(job.corpus.texts),
+            "digest": job.corpus.digest,
+            "truncated": job.truncated,
+        },
+        "reliability": [
+            asdict(entry) for entry in reliability(job.vector, job.source.validate)
+        ],
+        "map": {"method": settings.method, **asdict(link.report)},
+        "diagnosis": asdict(checked[pair]),
+        "layers": {
+            "source": pair[0],
+            "target": pair[1],
+            "how": _how_layers(job),
+            "tried": [asdict(p) for p in tried],
+        },
+        "strength": {
+            "raw": main.raw,
+            "relative": main.relative,
+            "how": "auto" if settings.strength == "auto" else "given",
+            "budget": settings.budget,
+            "curve": [asdict(p) for p in tried if (p.source, p.target) == pair],
+        },
+        "task": {
+            "name": job.test_task.name,
+            "metric": job.test_task.metric,
+            "chance": job.test_task.chance,
+            "higher_is_better": job.test_task.higher_is_better,
+            "n": n,
+            "split": "test" if settings.protocol == "heldout" else "refine",
+            "protocol": settings.protocol,
+        },
+        "rows": rows,
+        "generations": generations,
+        "warnings": stages.warnings,
+        "verdict": verdict(rows, job.test_task, budget=settings.budget),
+        "seed": settings.seed,
+        "seconds": stages.seconds,
+    }
+    kept = dict(main.vector.provenance) | {"strength": main.raw}
+    return results, replace(main.vector, provenance=kept)
+
+
+def _how_layers(job: Job) -> str:
+    if job.settings.layers != "auto":
+        return "given"
+    return "published depth" if job.settings.protocol == "paper" else "auto"
+
+
+def _about_concept(job: Job) -> dict[str, Any]:
+    concept = job.concept
+    return {
+        "name": concept.name,
+        "title": concept.title,
+        "answer": concept.answer,
+        "task": concept.task.kind,
+        "origin": concept.origin,
+        "digest": concept.digest,
+        "pairs": {
+            "refine": job.refine_pairs,
+            "validate": len(concept.validate),
+            "test": len(concept.test),
+        },
+    }
+
+
+def _link(
+    job: Job, stages: Stages, pair: Pair, method: str, *, shuffle: int | None = None
+) -> LinearMap:
+    return stages.link(
+        job.source.corpus,
+        job.target_corpus,
+        pair,
+        method,
+        seed=job.settings.seed,
+        shuffle=shuffle,
+    )
+
+
+def _plant(
+    job: Job, stages: Stages, pair: Pair, method: str, *, shuffle: int | None = None
+) -> ConceptVector:
+    """The source's vector in the target, with the target's residual norms."""
+    link = _link(job, stages, pair, method, shuffle=shuffle)
+    return with_norms(transplant(assume_model(job.vector, link), link), job.norms)
+
+
+def _diagnose(job: Job, stages: Stages, pair: Pair) -> Diagnosis:
+    return diagnose(
+        job.vector,
+        _link(job, stages, pair, job.settings.method),
+        corpus=job.source.corpus,
+        source_pairs=job.source.validate,
+        target_pairs=job.target_validate,
+    )
+
+
+def _strengths(
+    job: Job, vector: ConceptVector, layer: int
+) -> list[tuple[float, float]]:
+    """(raw, relative) strengths to try for a vector at a layer."""
+    unit = vector.relative_strength(layer) or 0.0
+    given = job.settings.raw_strength()
+    if given is not None:
+        return [(given, given * unit)]
+    if job.settings.protocol == "paper":
+        return [(raw, raw * unit) for raw in PAPER_STRENGTHS]
+    return [(with_strength(vector, layer, share), share) for share in RELATIVE_GRID]
+
+
+def _search(
+    job: Job,
+    stages: Stages,
+    vectors: dict[Pair, ConceptVector],
+    base: Outcome,
+    stage: str,
+) -> list[Point]:
+    """Every strength of every vector on validation prompts, within the budget."""
+    task = job.validate_task
+    total = len(vectors) * len(RELATIVE_GRID)
+    done = 0
+
+    def at(pair: Pair) -> Callable[[tuple[float, float]], Point]:
+        vector = vectors[pair]
+
+        def measure(strength: tuple[float, float]) -> Point:
+            nonlocal done
+            raw, relative = strength
+            control = Steer(vector, strength=raw)
+            outcome = stages.outcome(job.target, task, control, job.fluent_texts)
+            done += 1
+            stages.step(stage, done, total)
+            return point(
+                outcome,
+                base,
+                layers=pair,
+                raw=raw,
+                relative=relative,
+                sign=1.0 if task.higher_is_better else -1.0,
+                seed=job.settings.seed,
+            )
+
+        return measure
+
+    found = []
+    for pair, vector in vectors.items():
+        strengths = _strengths(job, vector, pair[1])
+        found += sweep(strengths, at(pair), budget=job.settings.budget)
+    stages.step(stage, total, total)
+    return found
+
+
+def _tuned(
+    job: Job, stages: Stages, vector: ConceptVector, pair: Pair, base: Outcome
+) -> Planted:
+    """A vector at its own best validation strength, at the layers of the main job."""
+    points = _search(job, stages, {pair: vector}, base, "search, references")
+    best = choose(points, budget=job.settings.budget)
+    return Planted(vector, pair, best.raw, best.relative)
+
+
+def _shuffled(job: Job, stages: Stages, main: Planted, draw: int) -> Planted:
+    """The map fitted on shuffled pairs, its vector brought to the same length."""
+    moved = _plant(job, stages, main.layers, job.settings.method, shuffle=draw)
+    if not moved.directions.any():
+        moved = random_like(main.vector, seed=draw)
+    return replace(main, vector=matched_norm(moved, main.vector))
+
+
+def _plan(
+    job: Job, stages: Stages, main: Planted, base: Outcome
+) -> list[tuple[str, str, list[Planted]]]:
+    """What is tested: name, kind, and the draws that are averaged."""
+    pair, chosen = main.layers, job.settings.method
+    plan: list[tuple[str, str, list[Planted]]] = [(LABELS[chosen], "method", [main])]
+    for method in ("contrans", "ridge"):
+        if method != chosen:
+            other = _plant(job, stages, pair, method)
+            tuned = _tuned(job, stages, other, pair, base)
+            plan.append((LABELS[method], "method", [tuned]))
+    name, own = job.reference
+    tuned = _tuned(job, stages, own.select([pair[1]]), pair, base)
+    plan.append((name, "reference", [tuned]))
+    draws = range(job.settings.seed, job.settings.seed + CONTROL_DRAWS)
+    randoms = [
+        replace(main, vector=random_like(main.vector, seed=1000 + draw))
+        for draw in draws
+    ]
+    plan.append(("random vector, equal norm", "control", randoms))
+    shuffles = [_shuffled(job, stages, main, draw) for draw in draws]
+    plan.append(("map on shuffled pairs, equal norm", "control", shuffles))
+    return plan
+
+
+def _rows(
+    job: Job, stages: Stages, main: Planted, validate_base: Outcome
+) -> tuple[list[dict[str, Any]], int]:
+    """Test prompts, touched once: the methods, the reference and the controls."""
+    lm, task, seed = job.target, job.test_task, job.settings.seed
+    plan = _plan(job, stages, main, validate_base)
+    total = 1 + sum(len(draws) for *_, draws in plan)
+    base = stages.outcome(lm, task, NoControl(), job.fluent_texts)
+    rows = [row("no edit", "base", base, base, raw=None, relative=None, seed=seed)]
+    done = 1
+    for name, kind, draws in plan:
+        outcomes = []
+        for planted in draws:
+            stages.step("test", done, total)
+            outcomes.append(stages.outcome(lm, task, planted.steer(), job.fluent_texts))
+            done += 1
+        rows.append(
+            row(
+                name,
+                kind,
+                Outcome.average(outcomes),
+                base,
+                raw=draws[0].raw,
+                relative=draws[0].relative,
+                seed=seed,
+            )
+        )
+    stages.step("test", total, total)
+    return rows, len(base.values)
+
+
+def _generations(job: Job, main: Planted) -> list[dict[str, str]]:
+    prompts = _opening_prompts(job.concept, job.test_task)
+    before = job.target.generate(prompts, max_new_tokens=OPENING_TOKENS)
+    with main.steer().on(job.target):
+        after = job.target.generate(prompts, max_new_tokens=OPENING_TOKENS)
+    return [
+        {"prompt": p, "before": b, "after": a}
+        for p, b, a in zip(prompts, before, after, strict=True)
+    ]
+
+
+def _opening_prompts(concept: Concept, task: Task, count: int = 3) -> list[str]:
+    """Prompts for the generations of the report, from test texts."""
+    if concept.task.kind != "likelihood":
+        return list(task.texts[:count])
+    opened = []
+    for text in concept.test.negative[:count]:
+        words = text.split(" ")
+        opened.append(" ".join(words[: max(len(words) // 2, 1)]) or text)
+    return opened
+
+
+def verdict(rows: Sequence[dict[str, Any]], task: Task, *, budget: float) -> str:
+    """One honest sentence: is the effect there, and is it more than the controls'?"""
+    main = next(r for r in rows if r["kind"] == "method")
+    sign = 1.0 if task.higher_is_better else -1.0
+    gain = sign * main["difference"]["value"]
+    bounds = sorted(sign * main["difference"][end] for end in ("low", "high"))
+    controls = [r for r in rows if r["kind"] == "control"]
+    strongest = max(controls, key=lambda r: sign * r["value"])
+    ratio = main["perplexity"]["ratio"]
+    facts = (
+        f"{main['name']} moved {task.metric} by {sign * gain:+.3f} "
+        f"[{main['difference']['low']:+.3f}, {main['difference']['high']:+.3f}] "
+        f"(strongest control: {strongest['difference']['value']:+.3f}, "
+        f"{strongest['name']}) at {ratio:.2f} times the perplexity."
+    )
+    clear = bounds[0] > 0 and (
+        sign * (main["low"] if sign > 0 else main["high"])
+        > sign * (strongest["high"] if sign > 0 else strongest["low"])
+    )
+    if ratio > budget:
+        facts += f" No strength stayed within the perplexity budget of {budget:.2f}."
+    if clear:
+        return f"Transplanted: {facts}"
+    if bounds[1] <= 0:
+        return f"No effect in the wanted direction: {facts}"
+    if bounds[0] <= 0:
+        return f"Undecided: {facts} The interval includes no effect."
+    return f"Not beyond the controls: {facts}"

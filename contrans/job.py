@@ -1,0 +1,340 @@
+"""The first half of the main job: data, models, states; what the comparison needs."""
+
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from contrans.concept import concept_vector
+from contrans.control import with_norms
+from contrans.data import Concept, Corpus, check_disjoint, load_concept, load_corpus
+from contrans.evaluation import Task, make_task, paper_emotion_task
+from contrans.models import LM, load_model
+from contrans.search import candidates
+from contrans.settings import Settings
+from contrans.stages import Stages
+from contrans.transfer import paper_layer
+from contrans.types import ConceptVector, HiddenStates, PairedStates, PromptPairs
+
+PERPLEXITY_SHARE, PERPLEXITY_TEXTS = 0.1, 200
+"""Share of the corpus kept out of the map for perplexity, and at most so many texts."""
+NORM_TEXTS = 64
+"""Texts on which the residual norm is measured."""
+MINIMUM_CORPUS = 50
+"""Fewer texts than this cannot carry a map and a perplexity estimate."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSide:
+    """What the source models leave behind when they are gone from memory."""
+
+    refine: PairedStates
+    validate: PairedStates
+    corpus: HiddenStates
+    rows: list[int]
+    """Which corpus texts the source could read."""
+    layers: int
+    truncated: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything the comparison needs."""
+
+    settings: Settings
+    concept: Concept
+    corpus: Corpus
+    refine_pairs: int
+    fluent_texts: tuple[str, ...]
+    """Corpus texts kept out of the map, for perplexity and norms."""
+    validate_task: Task
+    test_task: Task
+    source: SourceSide
+    target: LM
+    target_corpus: HiddenStates
+    target_validate: PairedStates
+    norms: dict[int, float]
+    pairs: tuple[tuple[int, int], ...]
+    """Pairs of (source, target) layers to consider."""
+    vector: ConceptVector
+    """The concept in the source."""
+    reference: tuple[str, ConceptVector]
+    """Name and vector of what the target could do by itself (Self-Align)."""
+    models: dict[str, Any]
+    truncated: dict[str, int]
+
+
+def prepare(settings: Settings, stages: Stages) -> Job:
+    """Load the data and the models, and collect all states, one model at a time."""
+    concept = load_concept(settings.concept, answer=settings.answer, seed=settings.seed)
+    corpus = load_corpus(settings.corpus)
+    map_texts, fluent = split_corpus(corpus)
+    refine, validate = _pairs(settings, concept)
+    validate_task, test_task = _tasks(settings, stages, concept, refine)
+    models: dict[str, Any] = dict.fromkeys(
+        ("source", "target", "map_source", "aligned_target")
+    )
+    source = _source_side(settings, stages, models, refine, validate, map_texts)
+    lm = _load(settings, stages, models, "target")
+    pairs = _layer_pairs(settings, source.layers, lm)
+    layers = sorted({t for _, t in pairs})
+    with stages.stage("reformulate"):
+        rows = readable(lm, map_texts)
+        target_corpus = stages.states(
+            lm, [map_texts[i] for i in rows], layers, "corpus, target"
+        )
+        source, target_corpus = _common_rows(source, target_corpus, rows)
+        lost = len(map_texts) - len(target_corpus)
+        if lost:
+            stages.warn(
+                f"{lost} of {len(map_texts)} corpus texts have no token that both "
+                "tokenizers know and were left out"
+            )
+        norms = stages.norms(lm, fluent[:NORM_TEXTS])
+    with stages.stage("diagnose"):
+        own = stages.pair_states(lm, refine, layers, "target, own vector")
+        target_validate = stages.pair_states(lm, validate, layers, "target, validate")
+    truncated = {"source": source.truncated, "target": count_truncated(lm, map_texts)}
+    for side, count in truncated.items():
+        if count:
+            stages.warn(
+                f"{count} corpus texts are longer than the context of the {side} and "
+                "lost their beginning"
+            )
+    return Job(
+        settings=settings,
+        concept=concept,
+        corpus=corpus,
+        refine_pairs=len(refine),
+        fluent_texts=tuple(fluent),
+        validate_task=validate_task,
+        test_task=test_task,
+        source=source,
+        target=lm,
+        target_corpus=target_corpus,
+        target_validate=target_validate,
+        norms=norms,
+        pairs=tuple(pairs),
+        vector=concept_vector(source.refine),
+        reference=_reference(settings, stages, models, lm, refine, own, norms),
+        models=models,
+        truncated=truncated,
+    )
+
+
+def _pairs(settings: Settings, concept: Concept) -> tuple[PromptPairs, PromptPairs]:
+    """Refinement and validation pairs; the published protocol uses all for both."""
+    if settings.protocol == "heldout":
+        return concept.refine, concept.validate
+    parts = (concept.refine, concept.validate, concept.test)
+    everything = PromptPairs(
+        tuple(t for p in parts for t in p.positive),
+        tuple(t for p in parts for t in p.negative),
+        concept=concept.name,
+    )
+    return everything, everything
+
+
+def _tasks(
+    settings: Settings, stages: Stages, concept: Concept, refine: PromptPairs
+) -> tuple[Task, Task]:
+    """The validation and the test task; overlap with the refinement is an error."""
+    if settings.protocol == "paper":
+        path = settings.eval_file or _published_eval(settings.concept)
+        task = paper_emotion_task(path, limit=settings.limit)
+        stages.warn(
+            "protocol 'paper': the vector is refined and evaluated on the same "
+            "scenarios, as published; the numbers are in-sample and flatter"
+        )
+        return task, task
+    validate_task = make_task(concept, "validate", limit=settings.limit)
+    test_task = make_task(concept, "test", limit=settings.limit)
+    seen = [*refine.positive, *refine.negative]
+    check_disjoint(seen, validate_task.texts)
+    check_disjoint(seen, test_task.texts)
+    check_disjoint(validate_task.texts, test_task.texts)
+    return validate_task, test_task
+
+
+def _published_eval(concept: str) -> str:
+    path = Path(concept)
+    guess = path.with_name(path.name.replace("refine_", "eval_", 1))
+    if guess == path or not guess.is_file():
+        raise FileNotFoundError(
+            "protocol 'paper' needs the published evaluation prompts: pass --eval-file "
+            f"eval_<emotion>.json (looked for {guess})"
+        )
+    return str(guess)
+
+
+def _load(settings: Settings, stages: Stages, models: dict[str, Any], role: str) -> LM:
+    """Load the model of a role and note what it is."""
+    of_source = role in ("source", "map_source")
+    with stages.stage("load models"):
+        lm = load_model(
+            getattr(settings, role),
+            dtype=settings.dtype,
+            device_map=settings.device_map,
+            quantize=settings.quantize,
+            blocks=settings.blocks_source if of_source else settings.blocks_target,
+            trust_remote_code=settings.trust_remote_code,
+        )
+    models[role] = {
+        "name": lm.name,
+        "fingerprint": lm.fingerprint,
+        "layers": lm.layers,
+        "hidden": lm.hidden,
+        "context": lm.context,
+        "dtype": str(lm.dtype).removeprefix("torch."),
+        "tokenizer": lm.tokenizer_hash,
+    }
+    return lm
+
+
+def _same_shape(option: str, given: LM, wanted: LM, why: str) -> None:
+    if (given.layers, given.hidden) != (wanted.layers, wanted.hidden):
+        raise ValueError(
+            f"{option} {given.name!r} ({given.layers} blocks, width {given.hidden}) is "
+            f"not of the shape of {wanted.name!r} ({wanted.layers} blocks, width "
+            f"{wanted.hidden}); {why}"
+        )
+
+
+def _source_side(
+    settings: Settings,
+    stages: Stages,
+    models: dict[str, Any],
+    refine: PromptPairs,
+    validate: PromptPairs,
+    map_texts: Sequence[str],
+) -> SourceSide:
+    """Refine in the aligned source; corpus states from the model of the map."""
+    lm = _load(settings, stages, models, "source")
+    every = range(lm.layers)
+    with stages.stage("refine"):
+        refined = stages.pair_states(lm, refine, every, "refine")
+        validated = stages.pair_states(lm, validate, every, "refine, validate")
+    if settings.map_source is not None:
+        base = _load(settings, stages, models, "map_source")
+        _same_shape(
+            "--map-source",
+            base,
+            lm,
+            "it must be the base model that the source was made from",
+        )
+        lm = base
+    with stages.stage("reformulate"):
+        layers = _source_layers(settings, lm)
+        rows = readable(lm, map_texts)
+        texts = [map_texts[i] for i in rows]
+        states = stages.states(lm, texts, layers, "corpus, source")
+    found = SourceSide(
+        refined, validated, states, rows, lm.layers, count_truncated(lm, map_texts)
+    )
+    del lm
+    gc.collect()
+    return found
+
+
+def _source_layers(settings: Settings, lm: LM) -> list[int]:
+    given = settings.layer_pairs()
+    if given is not None:
+        return sorted({lm.layer(s) for s, _ in given})
+    if settings.protocol == "paper":
+        return [paper_layer(lm.layers)]
+    return list(range(lm.layers))
+
+
+def _layer_pairs(settings: Settings, source: int, lm: LM) -> list[tuple[int, int]]:
+    given = settings.layer_pairs()
+    if given is not None:
+        return [(s % source, lm.layer(t)) for s, t in given]
+    if settings.protocol == "paper":
+        return [(paper_layer(source), paper_layer(lm.layers))]
+    return candidates(source, lm.layers)
+
+
+def _reference(
+    settings: Settings,
+    stages: Stages,
+    models: dict[str, Any],
+    target: LM,
+    refine: PromptPairs,
+    own: PairedStates,
+    norms: dict[int, float],
+) -> tuple[str, ConceptVector]:
+    """Self-Align (A.7): the vector of an aligned model of the target's size.
+
+    Without one, the target's own vector: what it could refine by itself.
+    """
+    if settings.aligned_target is None:
+        return "target's own vector", with_norms(concept_vector(own), norms)
+    aligned = _load(settings, stages, models, "aligned_target")
+    _same_shape(
+        "--aligned-target",
+        aligned,
+        target,
+        "Self-Align needs an aligned model of the target's own shape",
+    )
+    with stages.stage("refine"):
+        states = stages.pair_states(aligned, refine, own.layers, "self-align")
+    vector = replace(concept_vector(states), model=target.fingerprint, name=target.name)
+    return "Self-Align", with_norms(vector, norms)
+
+
+def split_corpus(corpus: Corpus) -> tuple[list[str], list[str]]:
+    """Texts for the map, and every k-th text for perplexity and norms.
+
+    Raises:
+        ValueError: when the corpus is too short.
+    """
+    texts = list(corpus.texts)
+    if len(texts) < MINIMUM_CORPUS:
+        raise ValueError(
+            f"corpus {corpus.name!r} has {len(texts)} texts; a map needs at least "
+            f"{MINIMUM_CORPUS}, and sensibly a few thousand (the paper: 2,000)"
+        )
+    wanted = min(int(PERPLEXITY_SHARE * len(texts)), PERPLEXITY_TEXTS)
+    step = len(texts) // wanted
+    held = set(range(0, step * wanted, step))
+    return (
+        [text for i, text in enumerate(texts) if i not in held],
+        [text for i, text in enumerate(texts) if i in held],
+    )
+
+
+def readable(lm: LM, texts: Sequence[str]) -> list[int]:
+    """Rows of texts in which the tokenizer finds at least one token."""
+    tokenize = lm.tokenizer
+    return [
+        i
+        for i, text in enumerate(texts)
+        if tokenize(text, add_special_tokens=False).input_ids
+    ]
+
+
+def _common_rows(
+    source: SourceSide, target: HiddenStates, rows: list[int]
+) -> tuple[SourceSide, HiddenStates]:
+    """Keep the texts that both models could read."""
+    both = set(source.rows) & set(rows)
+    if len(both) == len(source.rows) == len(rows):
+        return source, target
+    kept = [i for i, row in enumerate(source.rows) if row in both]
+    corpus = source.corpus.rows(kept)
+    return (
+        replace(source, corpus=corpus, rows=sorted(both)),
+        target.rows(i for i, row in enumerate(rows) if row in both),
+    )
+
+
+def count_truncated(lm: LM, texts: Sequence[str]) -> int:
+    """How many texts are longer than the context."""
+    room = lm.context - len(lm.special_affixes[0])
+    if max(len(text.encode()) for text in texts) <= room:
+        return 0  # no tokenizer makes more tokens than there are bytes
+    return sum(
+        len(lm.tokenizer(text, add_special_tokens=False).input_ids) > room
+        for text in texts
+    )

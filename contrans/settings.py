@@ -1,0 +1,96 @@
+"""Everything that decides the result of the main job, checked before a model is loaded."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from contrans.linear_map import METHODS
+from contrans.registry import unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that decides the result of a run."""
+
+    source: str
+    target: str
+    concept: str
+    corpus: str | None = None
+    answer: str | None = None
+    layers: str = "auto"
+    """"auto", or "S:T" (several: "S:T,S:T")."""
+    strength: str | float = "auto"
+    """"auto", or a raw strength."""
+    method: str = "ridge"
+    map_source: str | None = None
+    """Model to fit the map from; the paper fits between base models."""
+    aligned_target: str | None = None
+    """Aligned model of the target's size, for the Self-Align reference."""
+    protocol: str = "heldout"
+    eval_file: str | None = None
+    budget: float = 1.15
+    limit: int | None = None
+    seed: int = 0
+    dtype: str = "auto"
+    device_map: str | None = None
+    quantize: Literal["8bit", "4bit"] | None = None
+    blocks_source: str | None = None
+    blocks_target: str | None = None
+    trust_remote_code: bool = False
+
+    def check(self) -> None:
+        """Refuse settings that cannot work, before any model is loaded.
+
+        Raises:
+            KeyError, ValueError: naming the setting.
+        """
+        if self.method not in METHODS:
+            raise unknown("map method", self.method, METHODS)
+        if self.protocol not in ("heldout", "paper"):
+            raise ValueError(
+                f"unknown protocol {self.protocol!r}; choose 'heldout' (disjoint texts) "
+                "or 'paper' (the published files, in-sample)"
+            )
+        if self.budget < 1:
+            raise ValueError(
+                f"a perplexity budget of {self.budget} allows no edit at all; give the "
+                "largest acceptable ratio, such as 1.15"
+            )
+        if self.limit is not None and self.limit < 2:
+            raise ValueError(f"limit {self.limit} is too small; use at least 2 items")
+        if self.strength != "auto":
+            self.raw_strength()
+        self.layer_pairs()
+
+    def layer_pairs(self) -> list[tuple[int, int]] | None:
+        """The layers given, or None for "auto".
+
+        Raises:
+            ValueError: when they cannot be read.
+        """
+        if self.layers == "auto":
+            return None
+        try:
+            pairs = [
+                (int(s), int(t))
+                for s, t in (part.split(":") for part in self.layers.split(","))
+            ]
+        except ValueError:
+            raise ValueError(
+                f"cannot read layers {self.layers!r}; write SOURCE:TARGET, such as 24:30"
+            ) from None
+        return pairs
+
+    def raw_strength(self) -> float | None:
+        """The raw strength given, or None for "auto".
+
+        Raises:
+            ValueError: when it is no number.
+        """
+        if self.strength == "auto":
+            return None
+        try:
+            return float(self.strength)
+        except ValueError:
+            raise ValueError(
+                f"cannot read strength {self.strength!r}; give a number, or 'auto'"
+            ) from None

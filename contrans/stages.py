@@ -1,0 +1,308 @@
+"""The stages of the main job, each cached by the content of everything it depends on.
+
+An interrupted run therefore goes on where it was, and a second run does no work twice.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from contrans.activations import collect, residual_norms
+from contrans.control import Control, NoControl, Steer
+from contrans.evaluation import Task, bootstrap, paired_difference, perplexity
+from contrans.linear_map import fit_linear_map
+from contrans.models import LM
+from contrans.search import Point
+from contrans.store import Cache, digest, tensor_digest
+from contrans.types import (
+    ConceptVector,
+    HiddenStates,
+    LinearMap,
+    PairedStates,
+    PromptPairs,
+)
+
+CHUNK = 512
+"""Texts per cached piece of a collection: what an interruption can lose at most."""
+StageProgress = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a task and the perplexity said under one control."""
+
+    values: tuple[float, ...]
+    """One score per item of the task."""
+    extra: Mapping[str, float]
+    """Means of the secondary metrics."""
+    perplexity: float
+    perplexity_stderr: float
+
+    @property
+    def mean(self) -> float:
+        """The score."""
+        return float(np.mean(self.values))
+
+    @staticmethod
+    def average(parts: Sequence["Outcome"]) -> "Outcome":
+        """Item by item mean over several draws of a control."""
+        return Outcome(
+            values=tuple(np.mean([p.values for p in parts], axis=0).tolist()),
+            extra={
+                key: float(np.mean([p.extra[key] for p in parts]))
+                for key in parts[0].extra
+            },
+            perplexity=float(np.mean([p.perplexity for p in parts])),
+            perplexity_stderr=float(np.mean([p.perplexity_stderr for p in parts])),
+        )
+
+
+@dataclass
+class Stages:
+    """Cached stages with progress, timing and a list of warnings."""
+
+    cache: Cache
+    progress: StageProgress | None = None
+    notify: Callable[[str], None] | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; times of the same name add up."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 3)
+
+    def step(self, stage: str, done: int, total: int) -> None:
+        """Tell the caller how far a stage is."""
+        if self.progress is not None:
+            self.progress(stage, done, total)
+
+    def warn(self, message: str) -> None:
+        """Remember a warning for the report, and say it now."""
+        if message not in self.warnings:
+            self.warnings.append(message)
+            if self.notify is not None:
+                self.notify(message)
+
+    def states(
+        self, lm: LM, texts: Sequence[str], layers: Sequence[int], stage: str
+    ) -> HiddenStates:
+        """Last-token states, in cached pieces."""
+        pieces = []
+        for start in range(0, len(texts), CHUNK):
+            piece = list(texts[start : start + CHUNK])
+            key = {
+                "stage": "collect",
+                "model": lm.fingerprint,
+                "tokenizer": lm.tokenizer_hash,
+                "dtype": str(lm.dtype),
+                "layers": list(layers),
+                "texts": digest(piece),
+            }
+
+            def make(piece: list[str] = piece, start: int = start) -> HiddenStates:
+                return collect(
+                    lm,
+                    piece,
+                    layers=layers,
+                    progress=lambda done, _: self.step(stage, start + done, len(texts)),
+                )
+
+            pieces.append(self.cache.artefact(key, make))
+            self.step(stage, min(start + CHUNK, len(texts)), len(texts))
+        first = pieces[0]
+        return replace(
+            first,
+            values=torch.cat([p.values for p in pieces]),
+            provenance=dict(first.provenance)
+            | {"data": digest(list(texts)), "n": len(texts)},
+        )
+
+    def pair_states(
+        self, lm: LM, pairs: PromptPairs, layers: Sequence[int], stage: str
+    ) -> PairedStates:
+        """Last-token states of both sides of pairs."""
+        both = self.states(lm, [*pairs.positive, *pairs.negative], layers, stage)
+        n = len(pairs)
+        return PairedStates(
+            both.rows(range(n)), both.rows(range(n, 2 * n)), concept=pairs.concept
+        )
+
+    def norms(self, lm: LM, texts: Sequence[str]) -> dict[int, float]:
+        """Mean residual norms per layer (H9)."""
+        key = {"stage": "norms", "model": lm.fingerprint, "texts": digest(list(texts))}
+        found = self.cache.json(
+            key,
+            lambda: [residual_norms(lm, texts)[layer] for layer in range(lm.layers)],
+        )
+        return dict(enumerate(found))
+
+    def link(
+        self,
+        x: HiddenStates,
+        y: HiddenStates,
+        layers: tuple[int, int],
+        method: str,
+        *,
+        seed: int,
+        shuffle: int | None = None,
+    ) -> LinearMap:
+        """A fitted map; the key is the states themselves."""
+        s, t = layers
+        key = {
+            "stage": "map",
+            "x": tensor_digest(x.at(s)),
+            "y": tensor_digest(y.at(t)),
+            "layers": [s, t],
+            "models": [x.model, y.model],
+            "method": method,
+            "seed": seed,
+            "shuffle": shuffle,
+        }
+        return self.cache.artefact(
+            key,
+            lambda: fit_linear_map(
+                x,
+                y,
+                source_layer=s,
+                target_layer=t,
+                method=method,
+                seed=seed,
+                shuffle=shuffle,
+            ),
+        )
+
+    def outcome(
+        self, lm: LM, task: Task, control: Control, texts: Sequence[str]
+    ) -> Outcome:
+        """The task and the perplexity under exactly the same edit."""
+        key = {
+            "stage": "measure",
+            "model": lm.fingerprint,
+            "tokenizer": lm.tokenizer_hash,
+            "dtype": str(lm.dtype),
+            "task": hashlib.sha256(repr(task).encode()).hexdigest(),
+            "texts": digest(list(texts)),
+            "control": control_key(control),
+        }
+
+        def make() -> dict[str, Any]:
+            with control.on(lm):
+                measured = task.measure(lm)
+                fluency = perplexity(lm, texts)
+            return {
+                "values": [float(v) for v in measured.values],
+                "extra": {k: float(np.mean(v)) for k, v in measured.extra.items()},
+                "perplexity": fluency.value,
+                "perplexity_stderr": fluency.stderr,
+            }
+
+        found = self.cache.json(key, make)
+        return Outcome(**(found | {"values": tuple(found["values"])}))
+
+
+def control_key(control: Control) -> Any:
+    """Everything that a control does, as JSON."""
+    if isinstance(control, NoControl):
+        return "none"
+    if isinstance(control, Steer):
+        return {
+            "pushes": {
+                str(layer): tensor_digest(push)
+                for layer, push in control.pushes().items()
+            },
+            "positions": control.positions,
+            "skip_bos": control.skip_bos,
+            "keep_norm": control.keep_norm,
+        }
+    raise TypeError(
+        f"no cache key for a {type(control).__name__}; measure it with evaluate()"
+    )
+
+
+def point(
+    outcome: Outcome,
+    base: Outcome,
+    *,
+    layers: tuple[int, int],
+    raw: float,
+    relative: float,
+    sign: float,
+    seed: int,
+) -> Point:
+    """An outcome on validation prompts, as the search wants it."""
+    values, before = np.array(outcome.values), np.array(base.values)
+    change = sign * (values - before)
+    mean, low, high = bootstrap(values, seed=seed)
+    return Point(
+        source=layers[0],
+        target=layers[1],
+        raw=raw,
+        relative=relative,
+        effect=float(change.mean()),
+        stderr=float(change.std() / np.sqrt(len(change))),
+        value=mean,
+        low=low,
+        high=high,
+        perplexity=outcome.perplexity,
+        perplexity_ratio=outcome.perplexity / base.perplexity,
+    )
+
+
+def row(
+    name: str,
+    kind: str,
+    outcome: Outcome,
+    base: Outcome,
+    *,
+    raw: float | None,
+    relative: float | None,
+    seed: int,
+) -> dict[str, Any]:
+    """One line of the effect table."""
+    mean, low, high = bootstrap(np.array(outcome.values), seed=seed)
+    difference = None
+    if kind != "base":
+        d, d_low, d_high = paired_difference(
+            np.array(outcome.values), np.array(base.values), seed=seed
+        )
+        difference = {"value": d, "low": d_low, "high": d_high}
+    return {
+        "name": name,
+        "kind": kind,
+        "raw": raw,
+        "relative": relative,
+        "value": mean,
+        "low": low,
+        "high": high,
+        "difference": difference,
+        "extra": dict(outcome.extra),
+        "perplexity": {
+            "value": outcome.perplexity,
+            "stderr": outcome.perplexity_stderr,
+            "ratio": outcome.perplexity / base.perplexity,
+        },
+    }
+
+
+def with_strength(vector: ConceptVector, layer: int, relative: float) -> float:
+    """The raw strength that gives a relative one at a layer."""
+    unit = vector.relative_strength(layer)
+    if not unit:
+        raise ValueError(
+            f"the vector of {vector.concept!r} is zero at layer {layer}: the map sends "
+            "the concept nowhere; fit it on text that varies along the concept"
+        )
+    return relative / unit
