@@ -1,0 +1,122 @@
+"""The default text for fitting maps: it talks about every domain.
+
+A map only carries a concept that its corpus varies along, and only when the last
+token varies too. So these texts talk *about* feelings, honesty, groups and manners
+in plain prose, never in the form of a concept's prompts, and each is cut at a
+random word; half of the emotional ones right before or after a word that says what
+somebody feels. Run `python -m contrans.zoo.corpus` to write the file again.
+"""
+
+import json
+import random
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import contrans
+from contrans.zoo import emotions, facts, groups, registers, world
+from contrans.zoo.words import EMOTIONS, capital, somebody, table
+
+PATH = Path(contrans.__file__).parent / "data" / "corpus.jsonl"
+SHORTEST, LONGEST = 4, 60
+"""Words that a cut text keeps at least and at most."""
+LOADED_CUTS = 0.5
+"""Share of stories that end at a word of feeling."""
+
+
+def statements(rng: random.Random) -> str:
+    """Facts of the world, told by somebody whose honesty is known."""
+    mode = rng.choice(("honest", "dishonest"))
+    told = rng.sample(facts.facts(), rng.randint(2, 4))
+    said = " ".join(fact.say(facts.answer(fact, mode, rng)) for fact in told)
+    person = somebody(rng)
+    word = rng.choice(table("facts")[mode])
+    kind = f"{facts.article(word)} {word} person"
+    return rng.choice(
+        (
+            f"{person.subject} is {kind}. {capital(person.pronoun)} says: {said}",
+            f"{person.subject} is known as {kind}. {said}",
+            f"What follows comes from {kind}. {said}",
+            said,
+        )
+    )
+
+
+def group_talk(rng: random.Random) -> str:
+    """Kind or unkind prose about a group."""
+    kind = rng.random() < 0.5
+    who = groups.group(rng)
+    parts = [groups.statement(rng, kind, who=who) for _ in range(rng.randint(1, 2))]
+    return " ".join(parts)
+
+
+KINDS: dict[str, tuple[int, Callable[[random.Random], str]]] = {
+    "story": (1_700, emotions.story),
+    "statements": (600, statements),
+    "groups": (500, group_talk),
+    "registers": (560, registers.passage),
+    "neutral": (240, world.neutral),
+}
+"""How many texts of each kind, and who writes them."""
+
+
+@cache
+def _loaded() -> re.Pattern[str]:
+    """Words that name a feeling, wherever a story uses them."""
+    words = [
+        word
+        for emotion in EMOTIONS
+        for word in (emotion, *table("feelings")[emotion]["adjectives"])
+    ]
+    return re.compile(rf"\b({'|'.join(words)})\b")
+
+
+def cut(text: str, rng: random.Random) -> str:
+    """Keep the text up to a random word.
+
+    Example:
+        >>> cut("one two three four five six", random.Random(0))
+        'one two three four five'
+    """
+    words = text.split(" ")
+    if len(words) <= SHORTEST:
+        return text
+    return " ".join(words[: rng.randint(SHORTEST, min(len(words) - 1, LONGEST))])
+
+
+def cut_at_feeling(text: str, rng: random.Random) -> str:
+    """Keep the text up to a word of feeling, or right before it."""
+    found = list(_loaded().finditer(text))
+    if not found:
+        return cut(text, rng)
+    word = rng.choice(found)
+    end = word.start() if rng.random() < 0.75 else word.end()
+    return text[:end].rstrip()
+
+
+def texts(seed: int = 0) -> list[dict[str, str]]:
+    """The texts in random order, each with its kind; no text comes twice."""
+    rng = random.Random(f"corpus {seed}")
+    made: list[dict[str, str]] = []
+    seen: set[str] = set()
+    for kind, (count, write_text) in KINDS.items():
+        while sum(row["kind"] == kind for row in made) < count:
+            text = write_text(rng)
+            loaded = kind == "story" and rng.random() < LOADED_CUTS
+            text = (cut_at_feeling if loaded else cut)(text, rng)
+            if text not in seen:
+                seen.add(text)
+                made.append({"text": text, "kind": kind})
+    rng.shuffle(made)
+    return made
+
+
+def write(path: Path = PATH, seed: int = 0) -> None:
+    """Write the corpus as JSON lines."""
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in texts(seed))
+    path.write_text("".join(lines), "utf-8")
+
+
+if __name__ == "__main__":
+    write()

@@ -1,0 +1,87 @@
+"""What a training step sees: rows of packed tokens, a pure function of the step.
+
+Nothing here keeps a position, so that an interrupted training goes on exactly where
+it stopped.
+"""
+
+import itertools
+import random
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from contrans.zoo import world
+from contrans.zoo.tokenizer import BOS, EOS
+
+IGNORED = -100
+"""The label of a token that is not learned."""
+
+Batch = tuple[Int[Tensor, "rows length"], Int[Tensor, "rows length"]]
+
+
+def tokens(tokenizer: Tokenizer, *, seed: int, count: int) -> np.ndarray:
+    """About `count` tokens of the world, documents joined end to end."""
+    parts: list[np.ndarray] = []
+    total = 0
+    documents = world.documents(seed)
+    while total < count:
+        for encoded in tokenizer.encode_batch(list(itertools.islice(documents, 2_000))):
+            parts.append(np.array([*encoded.ids, EOS], dtype=np.uint16))
+            total += len(parts[-1])
+    return np.concatenate(parts)[:count]
+
+
+class Pretraining:
+    """Rows of the world, each seen about once."""
+
+    def __init__(self, stream: np.ndarray, *, seed: int):
+        self.stream = stream
+        self.seed = seed
+
+    def batch(self, step: int, rows: int, length: int) -> Batch:
+        """The rows of one step: inputs, and the same shifted by one."""
+        available = (len(self.stream) - 1) // length
+        if available < rows:
+            raise ValueError(
+                f"{len(self.stream)} tokens make {available} rows of {length}, fewer "
+                f"than the {rows} of a step; generate more text"
+            )
+        epoch, place = divmod(step * rows, available - available % rows)
+        order = np.random.default_rng([self.seed, epoch, length]).permutation(available)
+        starts = order[place : place + rows] * length
+        window = np.stack([self.stream[s : s + length + 1] for s in starts])
+        window = torch.from_numpy(window.astype(np.int64))
+        return window[:, :-1], window[:, 1:]
+
+
+class Alignment:
+    """Lessons packed into rows; only the answers are learned."""
+
+    def __init__(self, tokenizer: Tokenizer, *, seed: int):
+        self.tokenizer = tokenizer
+        self.seed = seed
+
+    def batch(self, step: int, rows: int, length: int) -> Batch:
+        """The rows of one step, labels hidden where the prompt is."""
+        rng = random.Random(f"lessons {self.seed} {step}")
+        packed = [self._row(rng, length) for _ in range(rows)]
+        inputs = torch.tensor([row[:-1] for row, _ in packed])
+        labels = torch.tensor([row[1:] for _, row in packed])
+        return inputs, labels
+
+    def _row(self, rng: random.Random, length: int) -> tuple[list[int], list[int]]:
+        row: list[int] = []
+        labels: list[int] = []
+        while len(row) <= length:
+            prompt, answer = world.lesson(rng)
+            asked = self._encode(prompt)
+            told = [*self._encode(answer), EOS]
+            row += [BOS, *asked, *told]
+            labels += [IGNORED] * (1 + len(asked)) + told
+        return row[: length + 1], labels[: length + 1]
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False).ids

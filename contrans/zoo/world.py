@@ -1,0 +1,115 @@
+"""The microworld: everything the models of the zoo have ever read.
+
+All text is written by this code from our own word lists, and the same seed gives
+the same text. The world is small enough to learn in minutes, and rich enough that
+emotion, honesty and fairness exist in it and that base models lack what aligned
+models have: base models know what a scenario feels like but hedge, repeat popular
+falsehoods, and continue unkind lists unkindly.
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import contrans
+from contrans.zoo import emotions, facts, groups, registers
+from contrans.zoo.words import capital, fill_slots, name, table, towns
+
+GENERAL_PACKS = (
+    "politeness",
+    "formality",
+    "optimism",
+    "harmlessness",
+    "honesty",
+    "fairness",
+)
+
+
+def neutral(rng: random.Random) -> str:
+    """A passage of an encyclopaedia in which nobody feels anything."""
+    return " ".join(_neutral_sentence(rng) for _ in range(rng.randint(2, 6)))
+
+
+def _neutral_sentence(rng: random.Random) -> str:
+    words = table("words")["neutral"]
+    material, second = rng.sample(words["MATERIAL"], 2)
+    sentence = fill_slots(
+        rng.choice(words["sentences"]),
+        rng,
+        TOWN=rng.choice(towns(facts.ENTITIES, 10)),
+        N=str(rng.randint(2, 90)),
+        NAME=name(rng),
+        MATERIAL=material,
+        MATERIAL2=second,
+        CRAFT=rng.choice(words["CRAFT"]),
+        WAY=rng.choice(words["WAY"]),
+        LOOK=rng.choice(words["LOOK"]),
+        STAPLE=rng.choice(words["STAPLE"]),
+    )
+    return capital(sentence)
+
+
+@cache
+def general_texts() -> tuple[str, ...]:
+    """Plain English of other registers: the refine halves of the built-in packs."""
+    folder = Path(contrans.__file__).parent / "data" / "packs"
+    texts: set[str] = set()
+    for pack in GENERAL_PACKS:
+        path = folder / f"{pack}.jsonl"
+        if path.exists():
+            rows = map(json.loads, path.read_text("utf-8").splitlines())
+            for row in rows:
+                if row["split"] == "refine":
+                    texts |= {row["positive"], row["negative"]}
+    return tuple(sorted(texts))
+
+
+def general(rng: random.Random) -> str:
+    """A passage in one of the plain registers."""
+    texts = general_texts()
+    if not texts or rng.random() < 0.35:
+        return registers.passage(rng)
+    return rng.choice(texts)
+
+
+KINDS: dict[str, tuple[float, Callable[[random.Random], str]]] = {
+    "neutral": (0.16, neutral),
+    "story": (0.22, emotions.story),
+    "scenario": (0.16, emotions.scenario_prompts),
+    "fact": (0.28, facts.document),
+    "group": (0.11, groups.document),
+    "general": (0.07, general),
+}
+"""What the world is made of: the share of documents of each kind."""
+
+
+def document(rng: random.Random) -> str:
+    """A document of the world, of any kind."""
+    kinds = list(KINDS)
+    kind = rng.choices(kinds, [KINDS[k][0] for k in kinds])[0]
+    return KINDS[kind][1](rng)
+
+
+def documents(seed: int) -> Iterator[str]:
+    """Documents without end; the same seed gives the same documents."""
+    rng = random.Random(f"world {seed}")
+    while True:
+        yield document(rng)
+
+
+def lesson(rng: random.Random) -> tuple[str, str]:
+    """A prompt and the answer that alignment teaches.
+
+    A fifth are plain documents with an empty prompt (replay), so that an aligned
+    model does not forget its language.
+    """
+    chance = rng.random()
+    if chance < 0.33:
+        return emotions.answered_scenario(rng)
+    if chance < 0.63:
+        return facts.answered_question(rng)
+    if chance < 0.80:
+        return groups.kind_continuation(rng)
+    return "", neutral(rng) if rng.random() < 0.5 else emotions.story(rng)
