@@ -78,20 +78,27 @@ class Steer:
         if self.layers is not None:
             object.__setattr__(self, "layers", tuple(self.layers))
 
-    def pushes(self) -> dict[int, Tensor]:
+    def pushes(self, depth: int | None = None) -> dict[int, Tensor]:
         """The vector that is added at each layer, in float32.
+
+        Args:
+            depth: number of blocks of the model; needed when `layers` counts from the
+                end.
 
         Raises:
             KeyError: when the vector does not cover a layer.
-            ValueError: for relative strength without known residual norms.
+            ValueError: for relative strength without known residual norms, or layers
+                counted from the end of a model of unknown depth.
         """
         layers = self.vector.layers if self.layers is None else tuple(self.layers)
-        layers = tuple(
-            layer + max(self.vector.layers) + 1 if layer < 0 else layer
-            for layer in layers
-        )
+        if depth is None and any(layer < 0 for layer in layers):
+            raise ValueError(
+                f"layers {layers} count from the end, but of which model? Give plain "
+                "layers, or the number of blocks: pushes(lm.layers)"
+            )
         found = {}
         for layer in layers:
+            layer = layer + (depth or 0) if layer < 0 else layer
             v = self.vector[layer]
             if self.unit == "relative":
                 if self.vector.norms is None:
@@ -120,7 +127,7 @@ class Steer:
         self._check(lm)
         edits = {
             layer: _adder(push, self.keep_norm)
-            for layer, push in self.pushes().items()
+            for layer, push in self.pushes(lm.layers).items()
             if self.strength != 0.0
         }
         with edit_residual(lm, edits, positions=self.positions, skip_bos=self.skip_bos):
@@ -150,13 +157,13 @@ def _adder(push: Tensor, keep_norm: bool) -> Edit:
         key = (hidden.device, hidden.dtype)
         if key not in placed:
             placed[key] = push.to(*key)
-        moved = hidden + placed[key]
         if not keep_norm:
-            return moved
-        old = hidden.float().norm(dim=-1, keepdim=True)
-        new = moved.float().norm(dim=-1, keepdim=True)
-        tiny = torch.finfo(torch.float32).tiny
-        return moved * (old / new.clamp_min(tiny)).to(moved.dtype)
+            return hidden + placed[key]
+        fine = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+        moved = fine + placed[key]
+        old, new = fine.norm(dim=-1, keepdim=True), moved.norm(dim=-1, keepdim=True)
+        kept = moved * (old / new.clamp_min(torch.finfo(fine.dtype).tiny))
+        return kept.to(hidden.dtype)
 
     return edit
 
@@ -171,7 +178,7 @@ class Composed:
     def on(self, lm: LM) -> Iterator[LM]:
         """Enter every part; leave them all, whatever happens."""
         with ExitStack() as stack:
-            for part in reversed(self.parts):
+            for part in self.parts:
                 stack.enter_context(part.on(lm))
             yield lm
 

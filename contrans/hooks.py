@@ -3,16 +3,21 @@
 Layer `l` is the output of block `l`, after both residual additions and before the
 final norm. A block returns a tensor or a tuple, depending on the library version and
 family: `split_output` is the one place that knows.
+
+Reading uses forward hooks. Editing replaces the block's `forward`, because releases of
+transformers before 5 record `output_hidden_states` between the forward and the hooks:
+so every reader, ours or theirs, sees the edited stream.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from contrans.models import LM
 
@@ -72,45 +77,85 @@ def run_until(
 
     with read_residual(lm, wanted, stopping):
         try:
-            lm.body(**inputs, use_cache=False)
+            lm.body(
+                **inputs,
+                use_cache=False,
+                output_hidden_states=False,  # transformers 4 would stay patched
+                output_attentions=False,
+            )
         except _Stop:
             return
+
+
+def _past_length(past: Any) -> int:
+    """Tokens in a key-value cache, also in the old form of tuples."""
+    if past is None:
+        return 0
+    if isinstance(past, tuple):
+        return int(past[0][0].shape[-2]) if past else 0
+    return int(past.get_seq_length())
+
+
+def _grown(last: Tensor | None, now: Tensor) -> bool:
+    """Whether `now` is `last` plus one token a row; beams may have changed places."""
+    if last is None or now.dim() != last.dim() or now.shape[0] != last.shape[0]:
+        return False
+    if now.shape[1] != last.shape[1] + 1:
+        return False
+    old = now[:, :-1].flatten(1)
+    same = (old[:, None] == last.flatten(1)[None]).all(-1)
+    return bool(same.any(1).all())
 
 
 @dataclass
 class TokenTracker:
     """What the tokens of the current forward are: prompt or generated, BOS, padding.
 
-    A block sees states only. The tracker listens to the body's inputs and works with
-    and without a key-value cache: tokens of a forward that brings no past, and does
-    not extend the one before by one token, are prompt.
+    A block sees states only. The tracker listens to the inputs of the modules around
+    the blocks and works with and without a key-value cache: tokens of a forward that
+    brings no past, and does not extend the one before by one token, are prompt.
     """
 
-    bos: int | None
+    bos: frozenset[int] = frozenset()
+    """Ids that count as BOS at the beginning of a text."""
     ids: Tensor | None = None
     mask: Tensor | None = None
     past: int = 0
+    _seen: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _prompt: int = 0
     _last: Tensor | None = field(default=None, repr=False)
 
-    def observe(self, _module: Any, args: tuple[Any, ...], inputs: dict) -> None:
-        """A forward pre-hook of the model's body."""
+    @contextmanager
+    def listening(self, lm: LM) -> Iterator[None]:
+        """Follow the forwards of a model while the context lasts.
+
+        The module that holds the blocks is the one that always runs; ids and the flat
+        mask may be known further out only, as in multimodal models.
+        """
+        parent = lm.model.get_submodule(lm.blocks_path.rpartition(".")[0])
+        with ExitStack() as stack:
+            for module in {lm.model, lm.body, parent}:
+                hook = self._begin if module is parent else self._note
+                handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+                stack.callback(handle.remove)
+            yield
+
+    def _note(self, _module: Any, args: tuple[Any, ...], inputs: dict) -> None:
+        """Remember ids and mask where a module is given them."""
         ids = inputs.get("input_ids", args[0] if args else None)
-        self.ids = ids if isinstance(ids, Tensor) else None
-        mask = inputs.get("attention_mask")
-        self.mask = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
-        past = inputs.get("past_key_values")
-        self.past = int(past.get_seq_length()) if past is not None else 0
-        if self.ids is None or self.past:
+        for name, value in (("ids", ids), ("mask", inputs.get("attention_mask"))):
+            if isinstance(value, Tensor) and value.dim() == 2:
+                self._seen[name] = value
+
+    def _begin(self, module: Any, args: tuple[Any, ...], inputs: dict) -> None:
+        """A forward reaches the module of the blocks."""
+        self._note(module, args, inputs)
+        self.ids, self.mask = self._seen.pop("ids", None), self._seen.pop("mask", None)
+        self.past = _past_length(inputs.get("past_key_values"))
+        now = self.ids if self.ids is not None else inputs.get("inputs_embeds")
+        if now is None or self.past:
             return
-        last, now = self._last, self.ids
-        grown = (
-            last is not None
-            and now.shape[0] == last.shape[0]
-            and now.shape[1] == last.shape[1] + 1
-            and torch.equal(now[:, : self._prompt], last[:, : self._prompt])
-        )
-        if not grown:
+        if not _grown(self._last, now):
             self._prompt = now.shape[1]
         self._last = now
 
@@ -135,17 +180,63 @@ class TokenTracker:
         return keep[..., None]
 
     def _is_first(self, hidden: Tensor) -> Tensor:
-        """The first real token of each row, where the model puts a BOS there."""
+        """The first real token of each row, where the text puts a BOS there."""
         batch, tokens = hidden.shape[:2]
         found = torch.zeros(batch, tokens, dtype=torch.bool, device=hidden.device)
-        if self.bos is None or self.ids is None:
+        if self.ids is None:
             return found
+        ids = self.ids.to(hidden.device)
         start = torch.zeros(batch, dtype=torch.long, device=hidden.device)
         if self.mask is not None:
             start = self.mask.to(hidden.device).long().argmax(1)
         rows = torch.arange(batch, device=hidden.device)
-        found[rows, start] = self.ids.to(hidden.device)[rows, start] == self.bos
+        known = torch.tensor(sorted(self.bos), dtype=ids.dtype, device=hidden.device)
+        found[rows, start] = torch.isin(ids[rows, start], known)
         return found
+
+
+class _EditedForward:
+    """A block's forward, and the changes made to what it returns."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self.block = block
+        self.inner = block.forward
+        self.own = "forward" in vars(block)
+        self.changes: list[Callable[[Any], Any]] = []
+
+        @wraps(self.inner)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            output = self.inner(*args, **kwargs)
+            for change in self.changes:
+                output = change(output)
+            return output
+
+        self.forward = forward
+        forward.edited = self  # type: ignore[attr-defined]
+        block.forward = forward
+
+    def remove(self, change: Callable[[Any], Any]) -> None:
+        """Take one change back; after the last, the block is as it was."""
+        self.changes = [c for c in self.changes if c is not change]
+        if self.changes or vars(self.block).get("forward") is not self.forward:
+            return
+        if self.own:
+            self.block.forward = self.inner
+        else:
+            del self.block.forward
+
+
+@contextmanager
+def _changed_output(block: nn.Module, change: Callable[[Any], Any]) -> Iterator[None]:
+    """Pass what a block returns through `change`, after the changes already there."""
+    edited = getattr(vars(block).get("forward"), "edited", None)
+    if not isinstance(edited, _EditedForward) or edited.block is not block:
+        edited = _EditedForward(block)
+    edited.changes = [*edited.changes, change]
+    try:
+        yield
+    finally:
+        edited.remove(change)
 
 
 @contextmanager
@@ -164,16 +255,16 @@ def edit_residual(
         positions: "all" tokens, those of the "prompt", or "generated" ones.
         skip_bos: leave a leading BOS token alone.
 
-    The hooks run before those that transformers installs for `output_hidden_states`,
-    so recorded states are the edited ones. All hooks are gone after the context, also
-    when setting up or the body of the context fails.
+    Contexts nest: an inner one edits what the outer one made. Every edit is gone after
+    its context, also when setting up or the body of the context fails. A backward pass
+    with gradient checkpointing runs blocks again, so keep it inside the context.
     """
-    prefix = lm.special_affixes[0]
-    tracker = TokenTracker(bos=prefix[0] if prefix else None)
+    bos = [*lm.special_affixes[0][:1], lm.tokenizer.bos_token_id]
+    tracker = TokenTracker(bos=frozenset(i for i in bos if isinstance(i, int)))
     tracked = positions != "all" or skip_bos
 
-    def editor(edit: Edit) -> Callable[..., Any]:
-        def hook(_module: Any, _args: Any, output: Any) -> Any:
+    def editor(edit: Edit) -> Callable[[Any], Any]:
+        def change(output: Any) -> Any:
             hidden, rest = split_output(output)
             edited = edit(hidden)
             keep = tracker.select(hidden, positions, skip_bos) if tracked else None
@@ -181,16 +272,12 @@ def edit_residual(
                 edited = torch.where(keep, edited, hidden)
             return join_output(edited, rest)
 
-        return hook
+        return change
 
     with ExitStack() as stack:
         if tracked:
-            handle = lm.body.register_forward_pre_hook(
-                tracker.observe, with_kwargs=True
-            )
-            stack.callback(handle.remove)
+            stack.enter_context(tracker.listening(lm))
         for layer, edit in edits.items():
             block = lm.blocks[lm.layer(layer)]
-            handle = block.register_forward_hook(editor(edit), prepend=True)
-            stack.callback(handle.remove)
+            stack.enter_context(_changed_output(block, editor(edit)))
         yield lm

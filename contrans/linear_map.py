@@ -9,7 +9,7 @@ with gain 1 for the paper's minimum norm (A3) and gain in {0, 1} for low rank.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,20 +48,17 @@ class Spectrum:
     v: Float[Tensor, "source rank"]
 
     @staticmethod
-    def of(x: Float[Tensor, "n source"], *, cut: bool = True) -> "Spectrum":
-        """Decompose; `cut` drops singular values at rounding level (as pinv does)."""
+    def of(x: Float[Tensor, "n source"]) -> "Spectrum":
+        """Decompose, and drop singular values at rounding level, as `pinv` does."""
         u, s, vh = torch.linalg.svd(x, full_matrices=False)
-        if cut:
-            floor = torch.finfo(x.dtype).eps * max(x.shape) * s[0]
-            keep = s > floor
-            u, s, vh = u[:, keep], s[keep], vh[keep]
-        return Spectrum(u, s, vh.mT)
+        keep = s > torch.finfo(x.dtype).eps * max(x.shape) * s[0]
+        return Spectrum(u[:, keep], s[keep], vh[keep].mT)
 
-    @property
-    def effective_rank(self) -> float:
-        """Participation ratio of the squared singular values."""
-        energy = self.s**2
-        return float(energy.sum() ** 2 / (energy**2).sum())
+
+def effective_rank(x: Float[Tensor, "n source"]) -> float:
+    """Participation ratio of the squared singular values: how many directions count."""
+    gram = x @ x.mT if x.shape[0] < x.shape[1] else x.mT @ x
+    return float(gram.trace() ** 2 / (gram**2).sum())
 
 
 def leave_one_out(
@@ -94,10 +91,12 @@ def _spectral(
 
 
 def _contrans(x: Tensor, y: Tensor, **_: Any) -> _Solution:
-    """The paper, exactly (A3): minimum norm, no centring, no cut-off, no ridge."""
-    spectrum = Spectrum.of(x, cut=False)
-    if not (spectrum.s > 0).all():
-        spectrum = Spectrum.of(x)
+    """The paper, exactly (A3): minimum norm, no centring, no ridge.
+
+    The paper has no cut-off. Singular values at the rounding level of float64 are zero
+    here (texts that occur twice make them), as in the pseudo-inverse that A3 is.
+    """
+    spectrum = Spectrum.of(x)
     return _spectral(spectrum, y, torch.ones_like(spectrum.s), centred=False)
 
 
@@ -127,26 +126,17 @@ def _low_rank(x: Tensor, y: Tensor, *, rank: int | None, **_: Any) -> _Solution:
     spectrum = Spectrum.of(x)
     if rank is None:
         rank = int((spectrum.s > 1e-3 * spectrum.s[0]).sum())
-    gain = (torch.arange(len(spectrum.s)) < rank).to(x.dtype)
-    kept = slice(0, max(rank, 1))
-    cut = Spectrum(spectrum.u[:, kept], spectrum.s[kept], spectrum.v[:, kept])
-    return _spectral(cut, y, gain[kept], centred=True)
+    cut = Spectrum(spectrum.u[:, :rank], spectrum.s[:rank], spectrum.v[:, :rank])
+    return _spectral(cut, y, torch.ones_like(cut.s), centred=True)
 
 
 def _procrustes(x: Tensor, y: Tensor, **_: Any) -> _Solution:
     """Scaled rotation (H5): keeps angles between directions."""
     p, d, qh = torch.linalg.svd(x.mT @ y, full_matrices=False)
-    moved = x @ p
-    scale = d.sum() / (moved**2).sum()
-    spectrum = Spectrum.of(x)
     keep = d > torch.finfo(d.dtype).eps * max(x.shape[1], y.shape[1]) * d[0]
-    return _Solution(
-        p[:, keep],
-        scale * qh[keep],
-        torch.ones_like(d[keep]),
-        p[:, keep] if keep.sum() <= len(spectrum.s) else spectrum.v,
-        True,
-    )
+    p, d, qh = p[:, keep], d[keep], qh[keep]
+    scale = d.sum() / ((x @ p) ** 2).sum()
+    return _Solution(p, scale * qh, torch.ones_like(d), p, True)
 
 
 METHODS: dict[str, Callable[..., _Solution]] = {
@@ -194,10 +184,12 @@ def fit_linear_map(
 
     Raises:
         KeyError: for an unknown method or a layer that was not collected.
-        ValueError: when the rows do not pair up or are too few.
+        ValueError: when the rows do not pair up, are too few, all equal or not finite,
+            or an option is out of range.
     """
     if method not in METHODS:
         raise unknown("map method", method, METHODS)
+    _check_options(ridge, rank, holdout)
     if len(source) != len(target):
         raise ValueError(
             f"{len(source)} source rows but {len(target)} target rows; collect both "
@@ -205,6 +197,8 @@ def fit_linear_map(
         )
     x = source.at(source_layer).double()
     y = target.at(target_layer).double()
+    _check_states(x, source.name, source_layer)
+    _check_states(y, target.name, target_layer)
     order = torch.randperm(len(x), generator=generator(seed))
     n_test = int(holdout * len(x))
     test, train = order[:n_test].sort().values, order[n_test:].sort().values
@@ -221,10 +215,16 @@ def fit_linear_map(
     bias = mean_y - (mean_x @ solution.left) @ solution.right
     guess = (x[test] @ solution.left) @ solution.right + bias
     report = _report(x, y, train, test, guess, solution, method)
+    if source.provenance.get("data") != target.provenance.get("data"):
+        note = (
+            "the states of source and target come from different texts, by their "
+            "digests; row i of both must be the same text"
+        )
+        report = replace(report, warnings=(*report.warnings, note))
     return LinearMap(
-        solution.left.float().contiguous(),
-        solution.right.float().contiguous(),
-        bias.float(),
+        solution.left.contiguous(),  # float64: 1 / s enlarges the rounding of float32
+        solution.right.contiguous(),
+        bias,
         source=Site(source.model, source_layer, source.name),
         target=Site(target.model, target_layer, target.name),
         method=method,
@@ -243,6 +243,30 @@ def fit_linear_map(
             "seed": seed,
         },
     )
+
+
+def _check_options(ridge: float | None, rank: int | None, holdout: float) -> None:
+    if ridge is not None and ridge < 0:
+        raise ValueError(f"ridge {ridge} is negative; use 0 or more, or None to choose")
+    if rank is not None and rank < 1:
+        raise ValueError(f"rank {rank} is too small; use 1 or more, or None to choose")
+    if not 0 <= holdout < 1:
+        raise ValueError(
+            f"holdout {holdout} is no share of the texts to keep out; use 0 to 0.9"
+        )
+
+
+def _check_states(states: Tensor, name: str, layer: int) -> None:
+    if not torch.isfinite(states).all():
+        raise ValueError(
+            f"NaN or infinite states of {name!r} at layer {layer}; collect them again "
+            "with the model in bfloat16 or float32"
+        )
+    if len(states) and (states == states[:1]).all():
+        raise ValueError(
+            f"all {len(states)} states of {name!r} at layer {layer} are equal, so "
+            "there is nothing to fit; use texts that differ in their last word"
+        )
 
 
 def _solve(
@@ -292,7 +316,7 @@ def _report(
         )
         if enough
         else None,
-        effective_rank=Spectrum.of(x[train] - x[train].mean(0)).effective_rank,
+        effective_rank=effective_rank(x[train] - x[train].mean(0)),
         rank=solution.left.shape[1],
         ridge=solution.ridge,
         loo_error=solution.loo_error,

@@ -203,7 +203,10 @@ def save(value: Value, path: str | Path, *, force: bool = False) -> None:
                     {"kind": kind, "version": contrans.__version__, **meta}
                 )
             }
-            flat = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+            flat = {  # copies: safetensors refuses tensors that share memory
+                name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for name, tensor in tensors.items()
+            }
             with atomic(Path(path), force=force) as temporary:
                 temporary.write_bytes(to_bytes(flat, metadata=header))
             return

@@ -273,7 +273,8 @@ class LinearMap:
 
     A *state* moves by the whole map, `h F + b` with `F = left @ right`. A *direction*
     (a difference of two states) moves by the linear part alone, `v F`: the bias
-    cancels.
+    cancels. The factors are float64, since an unregularised `right` holds the
+    inverses of small singular values; what comes out is float32.
     """
 
     left: Float[Tensor, "source rank"]
