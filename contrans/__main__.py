@@ -1,0 +1,5 @@
+"""`python -m contrans` is `contrans`."""
+
+from contrans.cli import main
+
+main()

@@ -1,0 +1,230 @@
+"""The command line: a table of verbs, each in a module that is imported when called.
+
+Modules of verbs import torch only inside their functions, so that help is instant.
+"""
+
+import os
+from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+from contrans.registry import lookup, unknown
+
+
+class Verb(NamedTuple):
+    """One line of the table."""
+
+    section: str
+    where: str
+    help: str
+
+
+_MAIN, _STAGES, _USE, _LOOK = (
+    "The main job",
+    "Its stages",
+    "Use a vector",
+    "Look around",
+)
+VERBS = {
+    "transplant": Verb(
+        _MAIN,
+        "contrans.cli.transplant:transplant",
+        "Carry a concept from one model into another and report what it did.",
+    ),
+    "demo": Verb(
+        _MAIN,
+        "contrans.cli.demo:demo",
+        "The main job on the embedded models: offline, in minutes.",
+    ),
+    "collect": Verb(
+        _STAGES,
+        "contrans.cli.collect:collect",
+        "Read the hidden states of prompt pairs or of texts.",
+    ),
+    "concept": Verb(
+        _STAGES,
+        "contrans.cli.concept:concept",
+        "Refine paired states into a concept vector.",
+    ),
+    "map": Verb(
+        _STAGES,
+        "contrans.cli.link:link",
+        "Fit a linear map between the states of two models.",
+    ),
+    "generate": Verb(
+        _USE,
+        "contrans.cli.generate:generate",
+        "Continue prompts with a vector added, or before and after.",
+    ),
+    "chat": Verb(
+        _USE,
+        "contrans.cli.chat:chat",
+        "Talk to a steered model and change the strength as you go.",
+    ),
+    "eval": Verb(
+        _USE,
+        "contrans.cli.evaluate:evaluate",
+        "Measure vectors on held-out prompts, beside random controls.",
+    ),
+    "show": Verb(
+        _LOOK,
+        "contrans.cli.show:show",
+        "Say what a file or folder of contrans is and where it came from.",
+    ),
+    "ls": Verb(
+        _LOOK,
+        "contrans.cli.listing:listing",
+        "List concepts, models, methods, maps or tasks.",
+    ),
+    "zoo": Verb(
+        _LOOK,
+        "contrans.cli.zoo:app",
+        "Train or export the embedded models.",
+    ),
+}
+_CACHED = ("transplant", "demo")
+"""Verbs whose finished stages outlive an interruption."""
+PLAIN: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+}
+"""Settings of every typer app here; rich would cost 0.2 s a start."""
+_ROOT: dict[str, Any] = {**PLAIN, "add_completion": True}
+
+
+def explain(error: Exception) -> str | None:
+    """The one message for a mistake of the user; None for a fault of the program."""
+    if isinstance(error, BrokenPipeError):
+        return None
+    if isinstance(error, KeyError):
+        text = error.args[0] if error.args else None
+        return text if isinstance(text, str) and " " in text else None
+    if isinstance(error, OSError):
+        said = error.strerror or str(error)
+        return f"{error.filename}: {said}" if error.filename else said
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return (
+            "out of memory; load the models smaller (--dtype bfloat16, --quantize "
+            "8bit), spread them (--device-map auto), or use fewer texts (--limit)"
+        )
+    if isinstance(error, ValueError | ImportError):
+        return str(error)
+    return None
+
+
+def debugging() -> bool:
+    """Whether the user asked for tracebacks and all warnings."""
+    return bool(os.environ.get("CONTRANS_DEBUG"))
+
+
+def _help_text(text: str) -> str:
+    """A docstring with its indented paragraphs marked as not to be wrapped."""
+    parts = text.split("\n\n")
+    return "\n\n".join(f"\b\n{p}" if "\n  " in f"\n{p}" else p for p in parts)
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its verbs without importing them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The verbs, in the order of the table."""
+        del ctx
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import one verb."""
+        del ctx
+        if cmd_name not in VERBS:
+            return None
+        table = {name: verb.where for name, verb in VERBS.items()}
+        found = lookup("verb", table, cmd_name)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_command(found)
+        single = typer.Typer(**PLAIN)
+        single.command(cmd_name, help=_help_text(_docstring(found)))(found)
+        command = typer.main.get_command(single)
+        command.short_help = VERBS[cmd_name].help
+        return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a verb; for an unknown one, name the nearest."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            ctx.fail(str(unknown("command", args[0], VERBS).args[0]))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The table, by section; nothing is imported."""
+        del ctx
+        sections = dict.fromkeys(verb.section for verb in VERBS.values())
+        for section in sections:
+            rows = [(n, v.help) for n, v in VERBS.items() if v.section == section]
+            with formatter.section(section):
+                formatter.write_dl(rows, col_max=12)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a verb; mistakes of the user end in one message and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            kept = ctx.invoked_subcommand in _CACHED
+            typer.echo(
+                "\nstopped; finished stages are kept: the same command goes on from here"
+                if kept
+                else "\nstopped; nothing unfinished was written",
+                err=True,
+            )
+            raise typer.Exit(130) from None
+        except Exception as error:
+            message = explain(error)
+            if message is None or debugging():
+                raise
+            typer.echo(f"contrans {ctx.invoked_subcommand}: {message}", err=True)
+            raise typer.Exit(1) from None
+
+
+def _docstring(function: Any) -> str:
+    import inspect
+
+    return inspect.getdoc(function) or ""
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    **_ROOT,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        import contrans
+
+        typer.echo(f"contrans {contrans.__version__}")
+        raise typer.Exit
+
+
+@app.callback(
+    help="Carry a concept out of one language model and plant it in another.\n\n"
+    "\b\nStart here:\n"
+    "  contrans demo\n"
+    "  contrans transplant SOURCE TARGET --concept anger -o anger-13b",
+    epilog="contrans COMMAND --help teaches each one by example.",
+)
+def _root(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        callback=_version,
+        is_eager=True,
+        help="Print the version and leave.",
+    ),
+) -> None:
+    del version
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="contrans")

@@ -1,0 +1,131 @@
+"""Options that several verbs share, declared once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Hub id, folder or zoo/NAME.")
+]
+Dtype = Annotated[
+    str,
+    typer.Option(help="auto, float32, bfloat16 or float16."),
+]
+DeviceMap = Annotated[
+    str | None,
+    typer.Option(metavar="MAP", help="As in transformers, such as auto."),
+]
+Quantize = Annotated[
+    str | None,
+    typer.Option(metavar="8bit|4bit", help="Load in fewer bits (needs a GPU)."),
+]
+Blocks = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="Where the blocks are, for an unknown architecture: model.layers.",
+    ),
+]
+Revision = Annotated[
+    str | None, typer.Option(metavar="REV", help="Branch, tag or commit on the hub.")
+]
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code", help="Run code that comes with a model. Off by default."
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")
+]
+Seed = Annotated[int, typer.Option(help="Of everything random.")]
+NewFile = Annotated[
+    Path, typer.Option("-o", "--out", metavar="FILE", help="File to write.")
+]
+Steers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--steer",
+        metavar="FILE",
+        help="A concept vector, or the folder that `transplant` wrote. Repeatable.",
+    ),
+]
+Strengths = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--strength",
+        metavar="VALUE",
+        help="One for all vectors, or one for each, in their order. Without it: the "
+        "strength that `transplant` chose and wrote into the file, else 1.",
+    ),
+]
+Unit = Annotated[
+    str,
+    typer.Option(
+        metavar="raw|relative",
+        help="raw multiplies the vector as fitted; relative is a share of the mean "
+        "length of the residual stream (0.1 is gentle, above 1 is too much).",
+    ),
+]
+SteerLayers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LAYERS",
+        help="Blocks to edit: 24, 4,5,6 or 20-28. Without it: all in the file.",
+    ),
+]
+Positions = Annotated[
+    str, typer.Option(metavar="all|prompt|generated", help="Tokens to edit.")
+]
+AnyModel = Annotated[
+    bool,
+    typer.Option(
+        "--any-model",
+        help="Accept a vector made for other weights of this width, such as the "
+        "unquantised model.",
+    ),
+]
+
+
+def parse_layers(text: str | None) -> list[int] | None:
+    """Layers as a person writes them; None and "all" mean every layer.
+
+    Example:
+        >>> parse_layers("4,6-8,-1")
+        [4, 6, 7, 8, -1]
+
+    Raises:
+        ValueError: when the text cannot be read.
+    """
+    if text is None or text == "all":
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        try:
+            if first and dash:
+                found += range(int(first), int(last) + 1)
+            else:
+                found.append(int(part))
+        except ValueError:
+            raise ValueError(
+                f"cannot read layers {text!r}; write them like 24, 4,5,6 or 20-28"
+            ) from None
+    return found
+
+
+def parse_pair(text: str) -> tuple[int, int]:
+    """A source and a target layer, "24:30".
+
+    Raises:
+        ValueError: when the text is not of that form.
+    """
+    source, _, target = text.partition(":")
+    try:
+        return int(source), int(target)
+    except ValueError:
+        raise ValueError(
+            f"cannot read layers {text!r}; write SOURCE:TARGET, such as 24:30"
+        ) from None

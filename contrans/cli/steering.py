@@ -1,0 +1,82 @@
+"""From --steer, --strength, --unit and --layers to controls."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contrans.cli import screen
+from contrans.cli.options import parse_layers
+
+if TYPE_CHECKING:
+    from contrans.control import Steer
+    from contrans.types import ConceptVector
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vector:
+    """A vector as named on the command line, with the strength it is used at."""
+
+    label: str
+    value: "ConceptVector"
+    strength: float
+
+
+def load_vectors(
+    files: Sequence[str], strengths: Sequence[float] | None, unit: str
+) -> list[Vector]:
+    """Read the vectors and decide their strengths.
+
+    Raises:
+        FileNotFoundError, ValueError, KeyError: see `contrans.store.load`; also when
+            the numbers of vectors and strengths differ.
+    """
+    screen.check_choice("unit", unit, ("raw", "relative"))
+    given = list(strengths or [])
+    if len(given) not in (0, 1, len(files)):
+        raise ValueError(
+            f"{len(given)} strengths for {len(files)} vectors; give one --strength for "
+            "all, or one for each in the order of --steer"
+        )
+    from contrans.store import load
+
+    found = []
+    for i, file in enumerate(files):
+        path = Path(file)
+        path = path / "vector.safetensors" if path.is_dir() else path
+        vector = load(path, "concept-vector")
+        if given:
+            strength = given[i % len(given)]
+        elif unit == "raw":
+            strength = float(vector.provenance.get("strength", 1.0))
+        else:
+            raise ValueError(
+                "--unit relative needs --strength, such as 0.3 (30% of the stream)"
+            )
+        label = f"{path.parent.name or '.'}" if Path(file).is_dir() else path.stem
+        found.append(Vector(label, vector, strength))
+    return found
+
+
+def steer(
+    vector: Vector,
+    *,
+    unit: str = "raw",
+    layers: str | None = None,
+    positions: str = "all",
+    any_model: bool = False,
+    factor: float = 1.0,
+    value: Any = None,
+) -> "Steer":
+    """A control from a vector; `value` replaces it, as a random control does."""
+    from contrans.control import Steer
+
+    screen.check_choice("positions", positions, ("all", "prompt", "generated"))
+    return Steer(
+        vector.value if value is None else value,
+        layers=parse_layers(layers),
+        strength=vector.strength * factor,
+        unit=unit,  # type: ignore[arg-type]
+        positions=positions,  # type: ignore[arg-type]
+        any_model=any_model,
+    )

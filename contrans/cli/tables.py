@@ -1,0 +1,88 @@
+"""The results of a transplant as a person reads them in a terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from contrans.cli.screen import table
+
+
+def _interval(entry: Mapping[str, Any], sign: str = "") -> str:
+    value, low, high = (f"{entry[k]:{sign}.3f}" for k in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def effect_table(results: Mapping[str, Any]) -> str:
+    """One line per row of the comparison, with intervals and perplexity."""
+    metric = str(results["task"]["metric"])
+    header = [
+        "",
+        metric,
+        "against no edit",
+        "raw",
+        "relative",
+        "perplexity",
+        "ratio",
+    ]
+    rows = []
+    for row in results["rows"]:
+        fluency = row["perplexity"]
+        rows.append(
+            [
+                row["name"],
+                _interval(row),
+                _interval(row["difference"], "+") if row["difference"] else "-",
+                _number(row["raw"], ".2f"),
+                _number(row["relative"], ".2f"),
+                f"{fluency['value']:.2f}",
+                f"{fluency['ratio']:.2f}",
+            ]
+        )
+    return table(header, rows)
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """What was measured, the table, the choice that was made, and the verdict."""
+    task, strength, layers = (results[k] for k in ("task", "strength", "layers"))
+    chance = "" if task["chance"] is None else f", chance {task['chance']:.2f}"
+    lines = [
+        f"{results['concept']['title'] or results['concept']['name']}: "
+        f"{results['source']['name']} -> {results['target']['name']}",
+        f"{task['metric']} on {task['n']} {task['split']} prompts{chance}; "
+        "95% bootstrap intervals",
+        "",
+        effect_table(results),
+        "",
+        f"layers {layers['source']}:{layers['target']} ({layers['how']}), strength "
+        f"{strength['raw']:.2f} = {strength['relative']:.0%} of the residual stream "
+        f"({strength['how']}), map {results['map']['method']} on "
+        f"{results['map']['n']} texts",
+        results["verdict"],
+    ]
+    return "\n".join(lines)
+
+
+def one_generation(results: Mapping[str, Any]) -> str:
+    """The first prompt, before and after."""
+    if not results["generations"]:
+        return ""
+    first = results["generations"][0]
+    return "\n".join(
+        [
+            f"prompt: {_last_lines(first['prompt'])}",
+            f"before: {_one_line(first['before'])}",
+            f"after:  {_one_line(first['after'])}",
+        ]
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _last_lines(text: str, limit: int = 160) -> str:
+    line = _one_line(text)
+    return line if len(line) <= limit else f"... {line[-limit:]}"

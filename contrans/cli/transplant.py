@@ -1,0 +1,260 @@
+"""`contrans transplant`: the main job, and its last stage on two files."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from contrans.cli import options, screen
+
+
+def transplant(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Model that has the concept: hub id, folder or zoo/NAME. Or a vector "
+            "(.safetensors), when TARGET is a map.",
+        ),
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET", help="Model that receives it; or a map (.safetensors)."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="DIR", help="Folder of results; FILE for two files."
+        ),
+    ],
+    concept: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Built-in concept: see contrans ls concepts."
+        ),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='Your own pairs: JSON {"pos": [...], "neg": [...]}, JSON Lines with '
+            "positive and negative, or CSV with that header.",
+        ),
+    ] = None,
+    answer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORD",
+            help="For your own pairs: the emotion word that the steered target should "
+            "answer. Without it, held-out pairs are scored by likelihood.",
+        ),
+    ] = None,
+    corpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Text to fit the map on (.txt a line each, .jsonl; .gz). It must vary "
+            "along the concept; the built-in text does for the built-in concepts.",
+        ),
+    ] = None,
+    layers: Annotated[
+        str,
+        typer.Option(metavar="auto|S:T", help="Source and target block, from zero."),
+    ] = "auto",
+    strength: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|VALUE",
+            help="Multiplier of the mapped vector; auto searches on validation prompts "
+            "under the perplexity budget.",
+        ),
+    ] = "auto",
+    method: Annotated[
+        str,
+        typer.Option(
+            metavar="METHOD",
+            help="ridge, contrans (the paper, exactly), procrustes or low_rank.",
+        ),
+    ] = "ridge",
+    map_source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Base model that SOURCE was tuned from; the paper fits maps between "
+            "base models.",
+        ),
+    ] = None,
+    aligned_target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Tuned model of TARGET's shape: adds the Self-Align reference.",
+        ),
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            metavar="heldout|paper",
+            help="paper: refine and test on the same published prompts, labelled so.",
+        ),
+    ] = "heldout",
+    eval_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Published prompts for --protocol paper."),
+    ] = None,
+    budget: Annotated[
+        float, typer.Option(help="Largest perplexity ratio that auto may spend.")
+    ] = 1.15,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="At most so many test prompts: a quick look."),
+    ] = None,
+    seed: options.Seed = 0,
+    dtype: options.Dtype = "auto",
+    device_map: options.DeviceMap = None,
+    quantize: options.Quantize = None,
+    blocks_source: options.Blocks = None,
+    blocks_target: options.Blocks = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    same_space: Annotated[
+        bool,
+        typer.Option(
+            "--same-space",
+            help="Two files only: the vector comes from a tuned copy of the model that "
+            "the map starts at.",
+        ),
+    ] = False,
+    force: options.Force = False,
+    json_: options.Json = False,
+) -> None:
+    r"""Carry a concept from SOURCE into TARGET and measure, honestly, what that did.
+
+    Refines the concept in the source, fits a linear map between both models on plain
+    text, chooses layers and strength on validation prompts under a perplexity budget,
+    then tests once on held-out prompts beside random and shuffled controls. Every stage
+    is cached: after an interruption the same command goes on.
+
+    Examples:
+      contrans transplant zoo/small-aligned zoo/large --concept anger -o anger
+      contrans transplant meta-llama/Llama-2-7b-chat-hf meta-llama/Llama-2-13b-hf \
+          --map-source meta-llama/Llama-2-7b-hf --concept honesty -o honesty-13b
+      contrans transplant SOURCE TARGET --pairs mine.jsonl --layers 24:30 -o mine
+      contrans transplant anger.safetensors link.safetensors -o anger-13b.safetensors
+
+    The folder then holds vector.safetensors, report.md, report.html and results.json.
+    Read the report; then try the vector:
+
+      contrans generate TARGET "Your prompt" --steer DIR --compare
+      contrans chat TARGET --steer DIR
+    """
+    files = [name.endswith(".safetensors") for name in (source, target)]
+    if any(files):
+        _apply(source, target, out, files, same_space=same_space, force=force)
+        return
+    if (concept is None) == (pairs is None):
+        raise typer.BadParameter(
+            "name the concept with --concept NAME or --pairs FILE (one of them)"
+        )
+    if pairs is not None and not pairs.is_file():
+        raise FileNotFoundError(
+            f"no file {pairs}; --pairs needs a file of prompt pairs"
+        )
+    run(
+        source,
+        target,
+        out=out,
+        concept=str(concept or pairs),
+        answer=answer,
+        corpus=corpus,
+        layers=layers,
+        strength=strength,
+        method=method,
+        map_source=map_source,
+        aligned_target=aligned_target,
+        protocol=protocol,
+        eval_file=eval_file,
+        budget=budget,
+        limit=limit,
+        seed=seed,
+        dtype=dtype,
+        device_map=device_map,
+        quantize=quantize,
+        blocks_source=blocks_source,
+        blocks_target=blocks_target,
+        trust_remote_code=trust_remote_code,
+        force=force,
+        as_json=json_,
+    )
+
+
+def run(
+    source: str, target: str, *, out: Path, as_json: bool, **settings: Any
+) -> dict[str, Any]:
+    """Run the pipeline with bars and print its results."""
+    screen.note(f"{settings['concept']}: {source} -> {target}")
+    screen.quiet()
+    from contrans.pipeline import run_transplant
+
+    with screen.Bars() as bars:
+        results = run_transplant(
+            source,
+            target,
+            out=out,
+            progress=bars,
+            notify=lambda message: bars.note(f"warning: {message}"),
+            **settings,
+        )
+    if not bars.used:
+        screen.note(f"already done: {out} holds the results of exactly this command")
+    if as_json:
+        typer.echo(json.dumps(results, indent=2))
+    else:
+        from contrans.cli.tables import summary
+
+        typer.echo(f"\n{summary(results)}\n\nreport: {out / 'report.html'}")
+    return results
+
+
+def _apply(
+    vector_file: str,
+    map_file: str,
+    out: Path,
+    files: list[bool],
+    *,
+    same_space: bool,
+    force: bool,
+) -> None:
+    """The last stage alone: a vector through a map."""
+    if not all(files):
+        raise ValueError(
+            f"{vector_file} and {map_file}: give two models, or a vector and a map "
+            "(both .safetensors files), not one of each"
+        )
+    screen.check_new(out, force=force)
+    from contrans.cli.norms import carried
+    from contrans.store import load, save
+    from contrans.transfer import assume_model, transplant as move
+
+    vector = load(vector_file, "concept-vector")
+    link = load(map_file, "linear-map")
+    if same_space:
+        vector = assume_model(vector, link)
+    elif vector.model != link.source.model:
+        raise ValueError(
+            f"{vector_file} lives in {vector.name!r} but {map_file} starts at "
+            f"{link.source.name!r}; refit the map on the model of the vector, or, if "
+            "one is a tuned copy of the other, pass --same-space"
+        )
+    moved = carried(move(vector, link), link.provenance.get("target", {}))
+    save(moved, out, force=force)
+    layer = link.target.layer
+    share = moved.relative_strength(layer)
+    relative = "" if share is None else f", {share:.0%} of the residual stream"
+    typer.echo(
+        f"{out}: {moved.concept} for {moved.name}, layer {layer}, length "
+        f"{moved.norm(layer):.2f}{relative}\n"
+        f"next: contrans generate {moved.name} PROMPT --steer {out} --compare"
+    )

@@ -1,0 +1,57 @@
+"""`contrans zoo`: train or export the embedded models."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contrans.cli import PLAIN, options, screen
+
+app = typer.Typer(
+    name="zoo",
+    help="Train or export the embedded models.\n\nThey ship with contrans: train them "
+    "again only to change or to check them.\n\n"
+    "\b\nExamples:\n"
+    "  contrans ls models\n"
+    "  contrans zoo export zoo/large ./large\n"
+    "  contrans zoo train -o ./my-zoo --seed 1",
+    no_args_is_help=True,
+    **PLAIN,
+)
+
+
+@app.command()
+def train(
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", metavar="DIR", help="Folder; an interrupted one goes on."
+        ),
+    ],
+    seed: options.Seed = 0,
+) -> None:
+    """Train every embedded model again (hours).
+
+    On generated text, on the CPU; an interrupted training goes on.
+    Use the result with CONTRANS_ZOO=DIR contrans demo.
+    """
+    screen.quiet()
+    from contrans.zoo.train import train as run
+
+    with screen.Bars() as bars:
+        run(out, seed=seed, progress=bars.stage("train"))
+    typer.echo(f"{out}: trained. Use it: CONTRANS_ZOO={out} contrans demo")
+
+
+@app.command()
+def export(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="As in contrans ls models.")
+    ],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="New folder.")],
+) -> None:
+    """Copy a model into a folder that any tool can load."""
+    from contrans import zoo
+
+    made = zoo.export(name, directory)
+    typer.echo(f"{made}: AutoModelForCausalLM.from_pretrained({str(made)!r}) reads it")
