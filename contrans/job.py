@@ -14,6 +14,7 @@ from contrans.models import LM, load_model
 from contrans.search import candidates
 from contrans.settings import Settings
 from contrans.stages import Stages
+from contrans.store import digest
 from contrans.transfer import paper_layer
 from contrans.types import ConceptVector, HiddenStates, PairedStates, PromptPairs
 
@@ -321,12 +322,14 @@ def _common_rows(
     both = set(source.rows) & set(rows)
     if len(both) == len(source.rows) == len(rows):
         return source, target
-    kept = [i for i, row in enumerate(source.rows) if row in both]
-    corpus = source.corpus.rows(kept)
-    return (
-        replace(source, corpus=corpus, rows=sorted(both)),
-        target.rows(i for i, row in enumerate(rows) if row in both),
-    )
+
+    def common(states: HiddenStates, known: Sequence[int]) -> HiddenStates:
+        kept = states.rows(i for i, row in enumerate(known) if row in both)
+        data = digest(sorted(both))  # the same texts on both sides, by construction
+        return replace(kept, provenance={**kept.provenance, "data": data})
+
+    corpus = common(source.corpus, source.rows)
+    return replace(source, corpus=corpus, rows=sorted(both)), common(target, rows)
 
 
 def count_truncated(lm: LM, texts: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ from typing import TypeVar
 from contrans.transfer import pair_layers
 
 Strength = TypeVar("Strength")
-RELATIVE_GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
+RELATIVE_GRID = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.65, 0.8, 1.0)
 """Strengths tried, as shares of the mean residual norm (H9)."""
 
 
