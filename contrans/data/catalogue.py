@@ -16,6 +16,7 @@ Kind = Literal["emotion", "choices", "continuations", "likelihood"]
 PACKS = Path(__file__).parent / "packs"
 ZOO_PACKS = Path(__file__).parents[1] / "zoo" / "packs"
 ZOO_PREFIX = "zoo/"
+"""Put before names of zoo packs that do not begin with "zoo" themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class PackInfo:
     """Word stems or regular expressions counted by a continuations task."""
     label: str = ""
     """What a marked continuation is called."""
+    higher_is_better: bool = True
+    """Whether more of what the task counts means more of the concept."""
 
 
 def _entry(name: str, meta: dict[str, Any], folder: Path) -> PackInfo:
@@ -61,13 +64,16 @@ def _entry(name: str, meta: dict[str, Any], folder: Path) -> PackInfo:
         items=None if file is None else folder / file,
         marked=tuple(task.get("marked", ())),
         label=task.get("label", ""),
+        # Marked words are what the concept should remove, unless the index says else.
+        higher_is_better=task.get("higher_is_better", kind != "continuations"),
     )
 
 
 def catalogue_of_packs() -> dict[str, PackInfo]:
     """All built-in packs: those for any model first, then those of the zoo's world.
 
-    A zoo pack is called `zoo/NAME`: its texts are in the zoo's small vocabulary.
+    A zoo pack is called `zoo/NAME` (or `zoo-NAME`, if its index does): its texts are
+    in the zoo's small vocabulary.
     """
     found: dict[str, PackInfo] = {}
     for folder, prefix in ((PACKS, ""), (ZOO_PACKS, ZOO_PREFIX)):
@@ -75,7 +81,7 @@ def catalogue_of_packs() -> dict[str, PackInfo]:
         if not index.is_file():
             continue
         for key, meta in json.loads(index.read_text(encoding="utf-8")).items():
-            name = prefix + key.removeprefix(prefix)
+            name = key if key.startswith("zoo") else prefix + key
             found[name] = _entry(name, meta, folder)
     return found
 

@@ -60,6 +60,8 @@ class TaskSpec:
     """For continuations: word stems or regular expressions."""
     label: str = ""
     """For continuations: what a marked one is called."""
+    higher_is_better: bool = True
+    """Whether more of what the task counts means more of the concept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +167,11 @@ def _load_pack(info: PackInfo, answer: str | None = None) -> Concept:
     if info.items is not None:
         items = _read_items(info.items, with_choices=info.kind == "choices")
         validate, test = items["validate"], items["test"]
-    spec = TaskSpec(info.kind, validate, test, info.marked, info.label)
+    spec = TaskSpec(
+        info.kind, validate, test, info.marked, info.label, info.higher_is_better
+    )
     stem = info.name.removeprefix(ZOO_PREFIX)
-    where = "zoo pack" if info.name.startswith(ZOO_PREFIX) else "built-in pack"
+    where = "zoo pack" if info.name.startswith("zoo") else "built-in pack"
     return _concept(
         info.path,
         rows,
@@ -231,7 +235,7 @@ def _load_file(path: Path, answer: str | None, seed: int) -> Concept:
     rows = read_rows(path)
     stem = path.name.split(".")[0]
     ends = all(
-        text.rstrip().endswith(EMOTION_LINE)
+        text.endswith(EMOTION_LINE)
         for row in rows
         for text in (row.positive, row.negative)
     )
@@ -285,6 +289,7 @@ def _concept(
             for item in (*task.validate, *task.test)
         ],
         task.marked,
+        task.higher_is_better,
     ]
     return Concept(
         name=name,

@@ -222,19 +222,28 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _refuse_repeats(path: Path, rows: list[Row]) -> None:
-    seen: dict[str, str] = {}
+    """Refuse pairs that say nothing, and texts that could leak or contradict.
+
+    One text may stand in several pairs of one split, always on the same side.
+    """
+    seen: dict[str, tuple[str, Row]] = {}
+    pairs: set[tuple[str, str]] = set()
     for row in rows:
         sides = {"positive": row.positive.strip(), "negative": row.negative.strip()}
-        if sides["positive"] == sides["negative"]:
+        positive, negative = sides.values()
+        if positive == negative:
             raise ValueError(
                 f"{path}, {row.where}: 'positive' and 'negative' are equal "
                 f"({row.positive[:60]!r}); the two sides must differ in the concept"
             )
         for field, side in sides.items():
-            if side in seen:
+            side_before, before = seen.setdefault(side, (field, row))
+            fine = row.split is not None and row.split == before.split
+            whole = (positive, negative) in pairs
+            if before is not row and (whole or side_before != field or not fine):
                 raise ValueError(
                     f"{path}, {row.where}, field {field!r}: this text is also in "
-                    f"{seen[side]} ({side[:60]!r}); remove or reword one, since a "
-                    "repeated text could end up in two splits"
+                    f"{before.where}, field {side_before!r} ({side[:60]!r}); remove or "
+                    "reword one: a text may not be on both sides, nor in two splits"
                 )
-            seen[side] = f"{row.where}, field {field!r}"
+        pairs.add((positive, negative))

@@ -1,0 +1,30 @@
+"""Evaluate: what a control did, on texts that did not make it, with intervals."""
+
+from contrans.evaluation.choices import ChoicesTask
+from contrans.evaluation.continuations import ContinuationsTask
+from contrans.evaluation.emotions import EmotionTask, paper_emotion_task
+from contrans.evaluation.fluency import Perplexity, perplexity
+from contrans.evaluation.likelihood import LikelihoodTask
+from contrans.evaluation.making import make_task
+from contrans.evaluation.results import Interval, Results, Row, evaluate
+from contrans.evaluation.statistics import bootstrap, paired_difference
+from contrans.evaluation.task import Measurement, Task
+
+__all__ = [
+    "ChoicesTask",
+    "ContinuationsTask",
+    "EmotionTask",
+    "Interval",
+    "LikelihoodTask",
+    "Measurement",
+    "Perplexity",
+    "Results",
+    "Row",
+    "Task",
+    "bootstrap",
+    "evaluate",
+    "make_task",
+    "paired_difference",
+    "paper_emotion_task",
+    "perplexity",
+]

@@ -1,0 +1,57 @@
+"""What a task is: something that gives one number per item under any control."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from contrans.models import LM
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measurement:
+    """The result of one task on one model: one number per item."""
+
+    values: Float[np.ndarray, " items"]
+    extra: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Further numbers per item, by name."""
+    metric: str | None = None
+    """What was measured, where it is not the task's `metric` (a fallback)."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the number should know."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Anything that can be measured on a model under a control."""
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """What the values are."""
+        ...
+
+    @property
+    def chance(self) -> float | None:
+        """Value of a uniform guess; None where there is no such thing."""
+        ...
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger value means more of the concept."""
+        ...
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Every text of the task, for the leak guard."""
+        ...
+
+    def measure(self, lm: LM) -> Measurement:
+        """Measure the model as it is now, with whatever control is active."""
+        ...
