@@ -4,7 +4,7 @@ Modules of verbs import torch only inside their functions, so that help is insta
 """
 
 import os
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
@@ -198,7 +198,7 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
+def _version(asked: bool | None) -> None:
     if asked:
         import contrans
 
@@ -214,13 +214,15 @@ def _version(asked: bool) -> None:
     epilog="contrans COMMAND --help teaches each one by example.",
 )
 def _root(
-    version: bool = typer.Option(
-        False,
-        "--version",
-        callback=_version,
-        is_eager=True,
-        help="Print the version and leave.",
-    ),
+    version: Annotated[
+        bool | None,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the version and leave.",
+        ),
+    ] = None,
 ) -> None:
     del version
 

@@ -2,14 +2,11 @@
 
 import sys
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from contrans.cli import options, screen
-
-if TYPE_CHECKING:
-    from contrans.cli.steering import Vector
 
 _HELP = """/strength X  multiply the vectors' strengths by X from now on (1 is as started)
 /off  /on    leave the vectors out, or put them back
@@ -126,7 +123,7 @@ def chat(
             typer.echo(answer if template else f"{line}{answer}")
 
 
-def _greet(name: str, vectors: "list[Vector]", *, template: bool) -> None:
+def _greet(name: str, vectors: list[Any], *, template: bool) -> None:
     used = ", ".join(
         f"{v.value.concept} at {v.strength:g} (layers "
         f"{', '.join(map(str, v.value.layers))})"

@@ -1,5 +1,6 @@
 """`contrans eval`: vectors measured on held-out prompts."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -73,6 +74,7 @@ def evaluate(
         screen.check_new(out, force=force)
     screen.quiet()
     from contrans.cli.steering import load_vectors, steer as control
+    from contrans.cli.tables import eval_table
     from contrans.control import NoControl, random_like
     from contrans.data import load_concept, load_corpus
     from contrans.evaluation import evaluate as measure, make_task
@@ -121,9 +123,10 @@ def evaluate(
             seed=seed,
             progress=bars.stage("evaluate"),
         )
+    found = results.to_json()
     if out is not None:
-        write_text(out, results.to_json(), force=force)
-    typer.echo(results.to_json() if json_ else results.to_markdown())
+        write_text(out, found + "\n", force=force)
+    typer.echo(found if json_ else eval_table(json.loads(found)))
 
 
 _PERPLEXITY_TEXTS = 200

@@ -5,12 +5,29 @@ from typing import Annotated
 
 import typer
 
+
+def _dtype(value: str) -> str:
+    return _one_of(value, ("auto", "float32", "bfloat16", "float16"))
+
+
+def _quantize(value: str | None) -> str | None:
+    return None if value is None else _one_of(value, ("8bit", "4bit"))
+
+
+def _one_of(value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise typer.BadParameter(f"{value!r}; choose {' or '.join(known)}")
+    return value
+
+
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Hub id, folder or zoo/NAME.")
 ]
 Dtype = Annotated[
     str,
-    typer.Option(help="auto, float32, bfloat16 or float16."),
+    typer.Option(
+        metavar="DTYPE", help="auto, float32, bfloat16 or float16.", callback=_dtype
+    ),
 ]
 DeviceMap = Annotated[
     str | None,
@@ -18,7 +35,11 @@ DeviceMap = Annotated[
 ]
 Quantize = Annotated[
     str | None,
-    typer.Option(metavar="8bit|4bit", help="Load in fewer bits (needs a GPU)."),
+    typer.Option(
+        metavar="8bit|4bit",
+        help="Load in fewer bits (needs a GPU).",
+        callback=_quantize,
+    ),
 ]
 Blocks = Annotated[
     str | None,
@@ -79,7 +100,24 @@ SteerLayers = Annotated[
 Positions = Annotated[
     str, typer.Option(metavar="all|prompt|generated", help="Tokens to edit.")
 ]
-AnyModel = Annotated[
+Any
+
+
+def _dtype(value: str) -> str:
+    return _one_of(value, ("auto", "float32", "bfloat16", "float16"))
+
+
+def _quantize(value: str | None) -> str | None:
+    return None if value is None else _one_of(value, ("8bit", "4bit"))
+
+
+def _one_of(value: str, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise typer.BadParameter(f"{value!r}; choose {' or '.join(known)}")
+    return value
+
+
+Model = Annotated[
     bool,
     typer.Option(
         "--any-model",

@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import typer
 
@@ -92,10 +92,11 @@ class Bars:
     def __init__(self) -> None:
         self.used = False
         self._progress: Any = None
+        self._waiting: Any = None
         self._tasks: dict[str, Any] = {}
         self._done: set[str] = set()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Bars":
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import (
@@ -114,6 +115,7 @@ class Bars:
                 console=Console(stderr=True),
             )
             self._progress.start()
+            self._waiting = self._progress.add_task("loading", total=None)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -128,6 +130,9 @@ class Bars:
                 self._done.add(stage)
                 note(f"{stage}: {total} done")
             return
+        if self._waiting is not None:
+            self._progress.remove_task(self._waiting)
+            self._waiting = None
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total)
         self._progress.update(self._tasks[stage], completed=done, total=total)

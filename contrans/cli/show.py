@@ -79,20 +79,15 @@ def _results(path: Path, *, as_json: bool) -> None:
         )
     if as_json:
         typer.echo(json.dumps(results, indent=2))
-    elif "verdict" in results:
-        from contrans.cli.tables import one_generation, summary
+        return
+    from contrans.cli.tables import eval_table, one_generation, summary
 
+    if "verdict" in results:
         typer.echo(f"{summary(results)}\n\n{one_generation(results)}")
         for warning in results["warnings"]:
             typer.echo(f"warning: {warning}")
     else:
-        typer.echo(_plain_rows(results["rows"]))
-
-
-def _plain_rows(rows: list[Mapping[str, Any]]) -> str:
-    """Rows of `eval`, every simple field a column."""
-    keys = list(dict.fromkeys(k for row in rows for k in row))
-    return screen.table(keys, [[_cell(row.get(k)) for k in keys] for row in rows])
+        typer.echo(eval_table(results))
 
 
 def _cell(value: Any) -> str:

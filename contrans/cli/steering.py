@@ -1,16 +1,18 @@
-"""From --steer, --strength, --unit and --layers to controls."""
+"""From --steer, --strength, --unit and --layers to controls.
+
+Imports torch: verbs import this module inside their functions.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from contrans.cli import screen
 from contrans.cli.options import parse_layers
-
-if TYPE_CHECKING:
-    from contrans.control import Steer
-    from contrans.types import ConceptVector
+from contrans.control import Steer
+from contrans.store import load
+from contrans.types import ConceptVector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -18,7 +20,7 @@ class Vector:
     """A vector as named on the command line, with the strength it is used at."""
 
     label: str
-    value: "ConceptVector"
+    value: ConceptVector
     strength: float
 
 
@@ -38,8 +40,6 @@ def load_vectors(
             f"{len(given)} strengths for {len(files)} vectors; give one --strength for "
             "all, or one for each in the order of --steer"
         )
-    from contrans.store import load
-
     found = []
     for i, file in enumerate(files):
         path = Path(file)
@@ -67,10 +67,8 @@ def steer(
     any_model: bool = False,
     factor: float = 1.0,
     value: Any = None,
-) -> "Steer":
+) -> Steer:
     """A control from a vector; `value` replaces it, as a random control does."""
-    from contrans.control import Steer
-
     screen.check_choice("positions", positions, ("all", "prompt", "generated"))
     return Steer(
         vector.value if value is None else value,

@@ -5,9 +5,11 @@ from typing import Any
 
 from contrans.cli.screen import table
 
+_ENDS = ("value", "low", "high")
+
 
 def _interval(entry: Mapping[str, Any], sign: str = "") -> str:
-    value, low, high = (f"{entry[k]:{sign}.3f}" for k in ("value", "low", "high"))
+    value, low, high = (_number(entry[k], f"{sign}.3f") for k in _ENDS)
     return f"{value} [{low}, {high}]"
 
 
@@ -86,3 +88,29 @@ def _one_line(text: str) -> str:
 def _last_lines(text: str, limit: int = 160) -> str:
     line = _one_line(text)
     return line if len(line) <= limit else f"... {line[-limit:]}"
+
+
+def eval_table(results: Mapping[str, Any]) -> str:
+    """The results of `eval`, from their JSON: one line per control and task."""
+    fluent = any(row["perplexity"] for row in results["rows"])
+    header = ["task", "control", "metric", "score", "against no edit", "n", "chance"]
+    header += ["perplexity", "ratio"] if fluent else []
+    rows = []
+    for row in results["rows"]:
+        cells = [
+            row["task"] or "-",
+            row["control"],
+            row["metric"] or "-",
+            _interval(row["score"]) if row["score"] else "-",
+            _interval(row["difference"], "+") if row["difference"] else "-",
+            str(row["n"]),
+            _number(row["chance"], ".3f"),
+        ]
+        if fluent:
+            cells += [
+                _number(row["perplexity"] and row["perplexity"]["value"], ".2f"),
+                _number(row["perplexity_ratio"], ".3f"),
+            ]
+        rows.append(cells)
+    lines = [f"{results['model']}; 95% bootstrap intervals", "", table(header, rows)]
+    return "\n".join(lines + [f"note: {note}" for note in results.get("notes", [])])

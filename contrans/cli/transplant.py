@@ -194,11 +194,10 @@ def run(
     source: str, target: str, *, out: Path, as_json: bool, **settings: Any
 ) -> dict[str, Any]:
     """Run the pipeline with bars and print its results."""
-    screen.note(f"{settings['concept']}: {source} -> {target}")
-    screen.quiet()
-    from contrans.pipeline import run_transplant
-
     with screen.Bars() as bars:
+        screen.quiet()
+        from contrans.pipeline import run_transplant
+
         results = run_transplant(
             source,
             target,
