@@ -53,7 +53,7 @@ def bootstrap(
 
 
 def paired_difference(
-    a: Float[np.ndarray, " items"], b: Float[np.ndarray, " items"], *, seed: int = 0
+    a: Float[np.ndarray, " items"], b: Float[np.ndarray, " others"], *, seed: int = 0
 ) -> tuple[float, float, float]:
     """The mean of `a - b` over the same items, with its 95% bootstrap interval.
 

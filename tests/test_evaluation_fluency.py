@@ -1,0 +1,181 @@
+"""Perplexity and intervals."""
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, strategies as st
+
+from contrans.control import Steer
+from contrans.evaluation import bootstrap, paired_difference, perplexity
+from contrans.evaluation.fluency import windows
+
+sys.path.insert(0, str(Path(__file__).parent))
+from eval_models import one_by_one, word_lm
+
+RATIO = 1e-4
+"""Relative tolerance for perplexities from float32 logits."""
+COVERED = 0.9
+"""A 95% interval should hold the mean at least so often in 100 trials of n = 50."""
+
+
+def by_hand(lm, texts):
+    head = lm.special_affixes[0]
+    logs = []
+    for text in texts:
+        ids = lm.encode([text])[0]
+        start = len(head) or 1
+        logs += one_by_one(lm, ids[:start], ids[start:])
+    return math.exp(-float(np.mean(logs))), len(logs)
+
+
+# Perplexity
+
+
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "opt"])
+def test_perplexity_equals_one_token_at_a_time(make_lm, texts, family, bos):
+    lm = make_lm(family, bos=bos)
+    value, tokens = by_hand(lm, texts[:6])
+    found = perplexity(lm, texts[:6])
+    assert found.value == pytest.approx(value, rel=RATIO)
+    assert found.tokens == tokens
+
+
+def test_perplexity_is_measured_under_the_control(llama, make_vector, texts):
+    plain = perplexity(llama, texts)
+    with Steer(make_vector(llama), strength=2.0).on(llama):
+        steered = perplexity(llama, texts[:5])
+        assert steered.value == pytest.approx(by_hand(llama, texts[:5])[0], rel=RATIO)
+    assert perplexity(llama, texts) == plain
+    assert steered.value != perplexity(llama, texts[:5]).value
+
+
+def test_a_uniform_model_has_the_perplexity_of_its_vocabulary(make_lm, texts):
+    lm = make_lm("llama")
+    with torch.no_grad():
+        lm.model.lm_head.weight.zero_()
+    found = perplexity(lm, texts)
+    assert found.value == pytest.approx(300, rel=RATIO)
+    assert found.stderr == pytest.approx(0, abs=1e-2)
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_windows_do_not_matter_where_the_text_fits(make_lm, texts, bos):
+    lm = make_lm("llama", bos=bos)
+    longest = max(len(row) for row in lm.encode(texts))
+    whole = perplexity(lm, texts, window=128)
+    same = perplexity(lm, texts, window=longest, stride=longest // 2)
+    assert same.value == pytest.approx(whole.value, rel=RATIO)
+    assert same.tokens == whole.tokens
+
+
+@pytest.mark.parametrize("bos", [False, True])
+def test_strided_windows_score_every_token_once_with_context(make_lm, bos):
+    lm = make_lm("llama", bos=bos)
+    text = "the dog went home in the rain " * 9
+    ids = list(lm.tokenizer(text, add_special_tokens=False).input_ids)
+    slots = [0, *ids] if bos else ids
+    found = perplexity(lm, [text], window=32, stride=8)
+    assert found.tokens == len(slots) - 1
+    logs, scored = [], 1
+    while scored < len(slots):
+        end = min(len(slots), 32 if scored == 1 else scored + 8)
+        begin = max(end - 32, 0)
+        context = slots[begin:scored]
+        if bos:
+            context[0] = 0
+        logs += one_by_one(lm, context, slots[scored:end])
+        scored = end
+    assert found.value == pytest.approx(math.exp(-np.mean(logs)), rel=RATIO)
+    assert perplexity(lm, [text]).tokens == found.tokens
+
+
+@given(st.integers(0, 300), st.integers(2, 40), st.data())
+def test_windows_cover_everything_but_the_first_once(length, window, data):
+    stride = data.draw(st.integers(1, window - 1))
+    found = windows(length, window, stride)
+    scored = [i for _, first, end in found for i in range(first, end)]
+    assert scored == list(range(1, length))
+    for start, first, end in found:
+        assert 0 <= start < first < end
+        assert end - start <= window
+
+
+def test_the_standard_error_follows_the_spread_of_texts():
+    lm = word_lm()
+    texts = [f"{a} {b} the day" for a in ("it is", "You lost") for b in ("a", "good")]
+    one, many = perplexity(lm, texts), perplexity(lm, texts * 25)
+    assert many.value == pytest.approx(one.value, rel=RATIO)
+    shrink = math.sqrt(3 / 99)
+    assert many.stderr == pytest.approx(one.stderr * shrink, rel=1e-3)
+    assert math.isnan(perplexity(lm, texts[:1]).stderr)
+
+
+def test_perplexity_refuses_what_it_cannot_score(llama, texts):
+    with pytest.raises(ValueError, match="nothing to score: 1 texts"):
+        perplexity(llama, ["a"])
+    with pytest.raises(ValueError, match="window 500 with stride 250 does not fit"):
+        perplexity(llama, texts, window=500)
+    with pytest.raises(ValueError, match="stride 8"):
+        perplexity(llama, texts, window=8, stride=8)
+
+
+def test_characters_and_a_small_context(unpadded):
+    found = perplexity(unpadded, ["the dog went home " * 30])
+    assert found.tokens == 18 * 30 - 1
+    assert found.stderr > 0
+
+
+# Intervals
+
+
+def test_the_interval_covers_the_mean():
+    drawn = np.random.default_rng(0)
+    held = 0
+    for trial in range(100):
+        mean, low, high = bootstrap(drawn.normal(2.0, 1.0, 50), seed=trial)
+        assert low < mean < high
+        held += low <= 2.0 <= high
+    assert held >= 100 * COVERED
+
+
+def test_the_interval_is_near_the_textbook_one():
+    values = np.random.default_rng(1).normal(0.0, 1.0, 400)
+    mean, low, high = bootstrap(values)
+    wide = 1.96 * values.std(ddof=1) / 20
+    assert (low, high) == pytest.approx((mean - wide, mean + wide), abs=wide / 5)
+
+
+def test_the_seed_decides():
+    values = np.random.default_rng(1).random(30)
+    assert bootstrap(values, seed=3) == bootstrap(values, seed=3)
+    assert bootstrap(values, seed=3) != bootstrap(values, seed=4)
+
+
+def test_equal_values_get_an_honest_interval():
+    assert bootstrap(np.full(9, 0.3)) == pytest.approx((0.3, 0.3, 0.3))
+    mean, low, high = bootstrap(np.zeros(60))
+    assert (mean, low) == (0.0, 0.0)
+    assert 0.04 < high < 0.07
+    assert bootstrap(np.ones(60)) == pytest.approx((1.0, 1 - high, 1.0))
+    with pytest.raises(ValueError, match="no values to average"):
+        bootstrap(np.array([]))
+    with pytest.raises(ValueError, match="1 of 2 values are NaN"):
+        bootstrap(np.array([1.0, np.nan]))
+
+
+def test_pairing_removes_what_the_items_share():
+    drawn = np.random.default_rng(2)
+    base = drawn.normal(0.0, 5.0, 80)
+    better = base + drawn.normal(0.5, 0.1, 80)
+    mean, low, high = paired_difference(better, base)
+    assert 0.4 < low < mean < high < 0.6
+    back = paired_difference(base, better)
+    assert back[0] == pytest.approx(-mean)
+    assert paired_difference(base, base) == (0.0, 0.0, 0.0)
+    with pytest.raises(ValueError, match="80 and 3 values cannot be paired"):
+        paired_difference(base, base[:3])
