@@ -100,24 +100,7 @@ SteerLayers = Annotated[
 Positions = Annotated[
     str, typer.Option(metavar="all|prompt|generated", help="Tokens to edit.")
 ]
-Any
-
-
-def _dtype(value: str) -> str:
-    return _one_of(value, ("auto", "float32", "bfloat16", "float16"))
-
-
-def _quantize(value: str | None) -> str | None:
-    return None if value is None else _one_of(value, ("8bit", "4bit"))
-
-
-def _one_of(value: str, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise typer.BadParameter(f"{value!r}; choose {' or '.join(known)}")
-    return value
-
-
-Model = Annotated[
+AnyModel = Annotated[
     bool,
     typer.Option(
         "--any-model",
