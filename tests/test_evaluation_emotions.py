@@ -124,6 +124,10 @@ def test_published_ids_follow_the_family():
     assert published_ids(word_lm("llama")) is None
 
 
+def test_the_published_rule_is_refused_where_it_would_miss_the_space(llama_bos):
+    assert published_ids(llama_bos) is None
+
+
 def test_other_families_use_their_own_rule_and_say_so():
     task = fear(ids="published")
     assert any("published rule" in note for note in task.measure(word_lm()).notes)

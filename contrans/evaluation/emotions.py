@@ -135,8 +135,8 @@ class EmotionTask:
             if found is not None:
                 return found
             notes.append(
-                "the published rule for sub-tokens knows LLaMA (with BOS) and Pythia "
-                "only; the tokenizer's own continuation of the prompt was used"
+                "the published rule for sub-tokens fits the tokenizers of LLaMA 1 and 2 "
+                "and of Pythia only; here the tokenizer's own continuation was used"
             )
         return [continuation_ids(lm, prompt, f" {word}")[0] for word in self.options]
 
@@ -189,13 +189,16 @@ def _vague(lm: LM, prompt: str, options: Sequence[str]) -> list[str]:
 
 
 def published_ids(lm: LM, options: Sequence[str] = EMOTIONS) -> list[int] | None:
-    """First sub-tokens by the published rule, or None for other families.
+    """First sub-tokens by the published rule, or None where it does not fit.
 
-    LLaMA: the bare word, index 1, after BOS. Pythia: the word behind a space, index 0.
+    LLaMA: the bare word, index 1, after BOS; right only where the tokenizer puts a
+    space in front by itself. Pythia: the word behind a space, index 0.
     """
     kind, head = lm.model.config.model_type, lm.special_affixes[0]
     if kind == "llama" and len(head) == 1:
-        return [lm.tokenizer(word).input_ids[1] for word in options]
+        found = [lm.tokenizer(word).input_ids[1] for word in options]
+        spaced = [continuation_ids(lm, "is", f" {word}")[0] for word in options]
+        return found if found == spaced else None
     if kind == "gpt_neox" and not head:
         return [lm.tokenizer(f" {word}").input_ids[0] for word in options]
     return None
