@@ -31,7 +31,7 @@ SHAPES = {"base": "s", "method": "o", "control": "^", "reference": "D"}
 CELLS = ("#ffffd9", "#41b6c4", "#081d58")
 """Light to dark: cells of the heat map, from the smallest to the largest effect."""
 CELL_TEXT = ("#10222c", "#fdfdfd")
-WIDTH = 5.8
+WIDTH = 4.8
 STYLE: dict[Any, Any] = {
     "font.size": 9.0,
     "axes.titlesize": 9.5,

@@ -2,12 +2,15 @@
 
 import math
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 MISSING = "\u2013"
 """An en dash, for everything that was not measured."""
+HARMFUL = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters, marks that turn the direction of text, and lone surrogates."""
 
 
 def number(value: object) -> float | None:
@@ -79,15 +82,8 @@ def clean(text: object) -> str:
         return MISSING
     shown = str(text).replace("\r\n", "\n").replace("\r", "\n").replace("\x85", "\n")
     shown = re.sub("[\u2028\u2029\v\f]", "\n", shown)
-    shown = "".join("\ufffd" if _harmful(c) else c for c in shown)
+    shown = HARMFUL.sub("\ufffd", shown)
     return shown if shown.strip() else MISSING
-
-
-def _harmful(char: str) -> bool:
-    if char in "\n\t":
-        return False
-    turns = "\u202a" <= char <= "\u202e" or "\u2066" <= char <= "\u2069"
-    return turns or unicodedata.category(char) in ("Cc", "Cs")
 
 
 def one_line(text: object, limit: int = 1000) -> str:
