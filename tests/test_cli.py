@@ -300,6 +300,70 @@ def test_interruption_says_what_is_kept(monkeypatch):
     assert "goes on" not in result.stderr
 
 
+# -- the main job --------------------------------------------------------------------
+
+
+@pytest.fixture
+def main_job(models, pairs, texts) -> list[str]:
+    """The shortest main job there is."""
+    job = ["transplant", models["source"], models["target"], "--pairs", pairs]
+    return [*job, "--corpus", texts, "--layers", "1:1", "--strength", "2", "-o", "out"]
+
+
+def test_transplant_leaves_a_folder_and_runs_once(main_job, models, monkeypatch):
+    first = ok(*main_job, "--json")
+    results = json.loads(first.stdout)  # and nothing else is there
+    assert results == json.loads(Path("out/results.json").read_text())
+    names = {path.name for path in Path("out").iterdir()}
+    assert {"vector.safetensors", "report.md", "report.html", "results.json"} <= names
+    assert store.load("out/vector.safetensors").provenance["strength"] == 2.0
+
+    again = ok(*main_job)
+    assert "already done" in again.stderr
+    assert results["verdict"] in again.stdout
+    assert "out/report.html" in again.stdout
+    shown = ok("show", "out").stdout
+    assert results["verdict"] in shown
+    assert "vector.safetensors: " in shown
+
+    said = fails(*main_job, "--seed", "1")
+    assert "--force" in said
+    steer = ["--steer", "out", "--compare", "--max-new-tokens", "2", "--json"]
+    assert json.loads(ok("generate", models["target"], "Hi", *steer).stdout)
+
+    monkeypatch.setattr("contrans.stages.Stages.outcome", _never)
+    assert run(*main_job, "--force").exit_code == 1  # it does measure again
+
+
+def _never(*_args, **_options):
+    raise ValueError("measured")
+
+
+def test_a_finished_job_is_told_without_torch(tmp_path):
+    from contrans import __version__
+    from contrans.cli.transplant import DEFAULTS, _finished
+
+    command = {"source": "a", "target": "b", **DEFAULTS, "concept": "anger"}
+    assert _finished(tmp_path, command) is None
+    (tmp_path / "contrans.json").write_text("{}")
+    kept = {"command": command, "contrans": __version__}
+    (tmp_path / "results.json").write_text(json.dumps(kept))
+    assert _finished(tmp_path, command) == kept
+    assert _finished(tmp_path, command | {"seed": 1}) is None
+    (tmp_path / "anger").touch()  # a file of the user: its content counts
+    assert _finished(tmp_path, command) is None
+
+
+def test_defaults_are_those_of_the_pipeline():
+    from dataclasses import asdict
+
+    from contrans.cli.transplant import DEFAULTS
+    from contrans.settings import Settings
+
+    chosen = asdict(Settings(source="a", target="b", concept="c"))
+    assert chosen == DEFAULTS | {"source": "a", "target": "b", "concept": "c"}
+
+
 # -- the stages, end to end ----------------------------------------------------------
 
 

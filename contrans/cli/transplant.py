@@ -1,11 +1,13 @@
 """`contrans transplant`: the main job, and its last stage on two files."""
 
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+import contrans
 from contrans.cli import options, screen
 
 
@@ -190,10 +192,77 @@ def transplant(
     )
 
 
+DEFAULTS: dict[str, Any] = {
+    name: parameter.default
+    for name, parameter in signature(transplant).parameters.items()
+    if name not in ("source", "target", "out", "pairs", "same_space", "force", "json_")
+}
+"""What the pipeline is told where nothing else was said."""
+_FILES = ("concept", "corpus", "eval_file")
+
+
+def _finished(out: Path, command: dict[str, Any]) -> dict[str, Any] | None:
+    """Results of exactly this command, found without importing torch.
+
+    Files of the user may have changed since: then, the pipeline compares them.
+    """
+    if any(command[name] and Path(command[name]).exists() for name in _FILES):
+        return None
+    try:
+        found = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not (out / "contrans.json").is_file() or not isinstance(found, dict):
+        return None
+    same = found.get("command") == command
+    return found if same and found.get("contrans") == contrans.__version__ else None
+
+
 def run(
-    source: str, target: str, *, out: Path, as_json: bool, **settings: Any
+    source: str,
+    target: str,
+    *,
+    out: Path,
+    as_json: bool,
+    force: bool,
+    **settings: Any,
 ) -> dict[str, Any]:
-    """Run the pipeline with bars and print its results."""
+    """Run the pipeline with bars and print its results.
+
+    Args:
+        source: see `transplant`.
+        target: see `transplant`.
+        out: folder of results.
+        as_json: print the results as JSON instead of the table.
+        force: run even where the results are already there.
+        **settings: what differs from `DEFAULTS`.
+    """
+    settings = DEFAULTS | settings
+    results = None
+    if not force:
+        results = _finished(out, {"source": source, "target": target, **settings})
+    if results is None:
+        results, worked = _run(source, target, out, force=force, **settings)
+    else:
+        worked = False
+    if not worked:
+        screen.note(
+            f"already done: {out} holds the results of exactly this command "
+            "(--force makes them again)"
+        )
+    if as_json:
+        typer.echo(json.dumps(results, indent=2))
+    else:
+        from contrans.cli.tables import summary
+
+        typer.echo(f"\n{summary(results)}\n\nreport: {out / 'report.html'}")
+    return results
+
+
+def _run(
+    source: str, target: str, out: Path, **settings: Any
+) -> tuple[dict[str, Any], bool]:
+    """The results, and whether there was anything to do."""
     with screen.Bars() as bars:
         screen.quiet()
         from contrans.pipeline import run_transplant
@@ -206,15 +275,7 @@ def run(
             notify=lambda message: bars.note(f"warning: {message}"),
             **settings,
         )
-    if not bars.used:
-        screen.note(f"already done: {out} holds the results of exactly this command")
-    if as_json:
-        typer.echo(json.dumps(results, indent=2))
-    else:
-        from contrans.cli.tables import summary
-
-        typer.echo(f"\n{summary(results)}\n\nreport: {out / 'report.html'}")
-    return results
+    return results, bars.used
 
 
 def _apply(
