@@ -210,5 +210,5 @@ def make_vector() -> Callable[..., ConceptVector]:
 def texts() -> list[str]:
     """Twenty texts of unequal length."""
     drawn = random.Random(0)
-    words = "the dog saw a red house and went home in rain".split()
+    words = ["the", "dog", "saw", "a", "red", "house", "went", "home", "in", "rain"]
     return [" ".join(drawn.choices(words, k=1 + i % 9)) for i in range(20)]
