@@ -75,7 +75,9 @@ def compare(job: Job, stages: Stages) -> tuple[dict[str, Any], ConceptVector]:
             "have effects of their own; read the controls"
         )
     with stages.stage("test"):
-        rows, n = _rows(job, stages, main, base)
+        rows, tested = _rows(job, stages, main, base)
+    for note in tested.notes:
+        stages.warn(note)
     with stages.stage("generate"):
         generations = _generations(job, main)
     results = {
@@ -109,17 +111,17 @@ def compare(job: Job, stages: Stages) -> tuple[dict[str, Any], ConceptVector]:
         },
         "task": {
             "name": job.test_task.name,
-            "metric": job.test_task.metric,
+            "metric": tested.metric,
             "chance": job.test_task.chance,
             "higher_is_better": job.test_task.higher_is_better,
-            "n": n,
+            "n": len(tested.values),
             "split": "test" if settings.protocol == "heldout" else "refine",
             "protocol": settings.protocol,
         },
         "rows": rows,
         "generations": generations,
         "warnings": stages.warnings,
-        "verdict": verdict(rows, job.test_task, budget=settings.budget),
+        "verdict": verdict(rows, job.test_task, tested.metric, budget=settings.budget),
         "seed": settings.seed,
         "seconds": stages.seconds,
     }
@@ -280,8 +282,8 @@ def _plan(
 
 def _rows(
     job: Job, stages: Stages, main: Planted, validate_base: Outcome
-) -> tuple[list[dict[str, Any]], int]:
-    """Test prompts, touched once: the methods, the reference and the controls."""
+) -> tuple[list[dict[str, Any]], Outcome]:
+    """Test prompts, touched once: the table, and the outcome without an edit."""
     lm, task, seed = job.target, job.test_task, job.settings.seed
     plan = _plan(job, stages, main, validate_base)
     total = 1 + sum(len(draws) for *_, draws in plan)
@@ -306,7 +308,7 @@ def _rows(
             )
         )
     stages.step("test", total, total)
-    return rows, len(base.values)
+    return rows, base
 
 
 def _generations(job: Job, main: Planted) -> list[dict[str, str]]:
@@ -331,7 +333,9 @@ def _opening_prompts(concept: Concept, task: Task, count: int = 3) -> list[str]:
     return opened
 
 
-def verdict(rows: Sequence[dict[str, Any]], task: Task, *, budget: float) -> str:
+def verdict(
+    rows: Sequence[dict[str, Any]], task: Task, metric: str, *, budget: float
+) -> str:
     """One honest sentence: is the effect there, and is it more than the controls'?"""
     main = next(r for r in rows if r["kind"] == "method")
     sign = 1.0 if task.higher_is_better else -1.0
@@ -341,7 +345,7 @@ def verdict(rows: Sequence[dict[str, Any]], task: Task, *, budget: float) -> str
     strongest = max(controls, key=lambda r: sign * r["value"])
     ratio = main["perplexity"]["ratio"]
     facts = (
-        f"{main['name']} moved {task.metric} by {sign * gain:+.3f} "
+        f"{main['name']} moved {metric} by {sign * gain:+.3f} "
         f"[{main['difference']['low']:+.3f}, {main['difference']['high']:+.3f}] "
         f"(strongest control: {strongest['difference']['value']:+.3f}, "
         f"{strongest['name']}) at {ratio:.2f} times the perplexity."

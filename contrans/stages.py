@@ -44,6 +44,10 @@ class Outcome:
     """Means of the secondary metrics."""
     perplexity: float
     perplexity_stderr: float
+    metric: str = ""
+    """What the values are: the task's metric, or what it fell back to."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the number should know."""
 
     @property
     def mean(self) -> float:
@@ -61,6 +65,8 @@ class Outcome:
             },
             perplexity=float(np.mean([p.perplexity for p in parts])),
             perplexity_stderr=float(np.mean([p.perplexity_stderr for p in parts])),
+            metric=parts[0].metric,
+            notes=parts[0].notes,
         )
 
 
@@ -207,10 +213,13 @@ class Stages:
                 "extra": {k: float(np.mean(v)) for k, v in measured.extra.items()},
                 "perplexity": fluency.value,
                 "perplexity_stderr": fluency.stderr,
+                "metric": measured.metric or task.metric,
+                "notes": list(measured.notes),
             }
 
         found = self.cache.json(key, make)
-        return Outcome(**(found | {"values": tuple(found["values"])}))
+        tuples = {name: tuple(found[name]) for name in ("values", "notes")}
+        return Outcome(**(found | tuples))
 
 
 def control_key(control: Control) -> Any:

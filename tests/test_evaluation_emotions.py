@@ -31,17 +31,17 @@ def fear(**options):
 def test_a_model_that_says_the_emotion_has_full_accuracy():
     with Oracle(word_lm(), {"fear": 50.0}) as lm:
         measured = fear().measure(lm)
-    assert measured.metric == "logit accuracy"
+    assert measured.metric == "token accuracy"
     assert measured.values.tolist() == [1, 1, 1]
-    assert measured.extra["token accuracy"].tolist() == [1, 1, 1]
+    assert measured.extra["logit accuracy"].tolist() == [1, 1, 1]
     assert measured.extra["logit accuracy on positives"].tolist() == [1]
 
 
 def test_logit_accuracy_compares_the_six_where_another_token_wins():
     with Oracle(word_lm(), {"the": 90.0, "fear": 50.0}) as lm:
         measured = fear().measure(lm)
-    assert measured.values.tolist() == [1, 1, 1]
-    assert measured.extra["token accuracy"].tolist() == [0, 0, 0]
+    assert measured.extra["logit accuracy"].tolist() == [1, 1, 1]
+    assert measured.values.tolist() == [0, 0, 0]
 
 
 def test_a_model_that_says_another_emotion_has_none():
@@ -52,7 +52,8 @@ def test_a_model_that_says_another_emotion_has_none():
 
 def test_logit_accuracies_of_the_six_sum_to_one():
     lm = word_lm()
-    rows = [EmotionTask(OTHERS, e).measure(lm).values for e in EMOTIONS]
+    measured = [EmotionTask(OTHERS, e).measure(lm) for e in EMOTIONS]
+    rows = [one.extra["logit accuracy"] for one in measured]
     assert np.array_equal(np.sum(rows, axis=0), np.ones(3))
 
 
@@ -60,7 +61,7 @@ def test_negative_prompts_are_measured_and_positives_are_an_extra():
     concept = load_concept("anger")
     task = make_task(concept, "test", limit=7)
     assert task.texts == (*concept.test.negative[:7], *concept.test.positive[:7])
-    assert task.chance == pytest.approx(1 / 6)
+    assert task.chance is None
     measured = task.measure(word_lm())
     assert len(measured.values) == 7
 
@@ -142,7 +143,7 @@ def test_the_paper_task_says_in_sample(tmp_path):
     task = paper_emotion_task(path, path)
     measured = task.measure(word_lm(bos=True))
     assert task.answer == "fear"
-    assert task.metric == measured.metric == "logit accuracy (in-sample, as published)"
+    assert task.metric == measured.metric == "token accuracy (in-sample, as published)"
     assert all("in-sample, as published" in name for name in measured.extra)
     assert "2 of 2 tested scenarios also made the vector" in measured.notes
     other = tmp_path / "mine.json"

@@ -73,13 +73,13 @@ class EmotionTask:
 
     @property
     def metric(self) -> str:
-        """Logit Acc; Token Acc is an extra."""
-        return LOGIT + (IN_SAMPLE if self.in_sample else "")
+        """Token Acc; Logit Acc is an extra."""
+        return TOKEN + (IN_SAMPLE if self.in_sample else "")
 
     @property
     def chance(self) -> float | None:
-        """A uniform guess among the options."""
-        return 1 / len(self.options)
+        """None: an arg-max over the whole vocabulary has no chance level."""
+        return None
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -87,30 +87,35 @@ class EmotionTask:
         return (*self.prompts, *self.positives)
 
     def measure(self, lm: LM) -> Measurement:
-        """Logit Acc on other emotions; extras: Token Acc, and both on the emotion."""
+        """Token Acc on other emotions; extras: Logit Acc, and both on the emotion.
+
+        Where the options share their first token (characters, bytes), whole words are
+        compared instead, and the metric is the accuracy among the options.
+        """
         notes = list(self.notes)
         prompts = self._prompts(lm, notes)
         first = self._first_ids(lm, prompts[0], notes)
         rows = lm.encode(prompts)
         if len(set(first)) == len(first):
-            names = (LOGIT, TOKEN)
-            loose, strict = self._by_token(lm, rows, first)
+            names = (TOKEN, LOGIT)
+            extra_values, values = self._by_token(lm, rows, first)
             notes += _vague(lm, prompts[0], self.options)
         else:
             names = (WORD, GREEDY)
             notes.append(
                 "the options share their first token in this tokenizer, so whole words "
-                "are compared by log-likelihood"
+                "are compared by log-likelihood; a uniform guess scores "
+                f"{1 / len(self.options):.2f}"
             )
-            loose, strict = self._by_word(lm, prompts, rows)
+            values, extra_values = self._by_word(lm, prompts, rows)
         n, end = len(self.prompts), IN_SAMPLE if self.in_sample else ""
-        extra = {names[1] + end: strict[:n]}
+        extra = {names[1] + end: extra_values[:n]}
         if self.positives:
             extra |= {
-                f"{names[0]} on positives{end}": loose[n:],
-                f"{names[1]} on positives{end}": strict[n:],
+                f"{names[0]} on positives{end}": values[n:],
+                f"{names[1]} on positives{end}": extra_values[n:],
             }
-        return Measurement(loose[:n], extra, names[0] + end, tuple(notes))
+        return Measurement(values[:n], extra, names[0] + end, tuple(notes))
 
     def _prompts(self, lm: LM, notes: list[str]) -> list[str]:
         """The prompts as they are fed, with what a reader should know about them."""
