@@ -46,11 +46,12 @@ def atomic(path: Path, *, force: bool = False) -> Iterator[Path]:
             f"{path} exists and is not overwritten; choose another name or pass force "
             "(--force on the command line)"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
@@ -61,7 +62,8 @@ def atomic(path: Path, *, force: bool = False) -> Iterator[Path]:
             "Free some space or choose another folder, then run the same command again",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, *, force: bool = False) -> None:
@@ -237,7 +239,18 @@ def read_header(path: str | Path) -> dict[str, Any]:
             f"{path} is a safetensors file but not one of contrans; expected a vector, "
             "a map or states written by contrans"
         )
-    return json.loads(meta["contrans"])
+    try:
+        found = json.loads(meta["contrans"])
+        return {**found, "kind": found["kind"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"the header of {path} is damaged ({type(error).__name__}: {error}); write the "
+        "file again"
+    )
 
 
 def load(path: str | Path, kind: str | None = None) -> Any:
@@ -263,7 +276,10 @@ def load(path: str | Path, kind: str | None = None) -> Any:
         )
     with safe_open(Path(path), framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return _KINDS[found][2](tensors, meta)
+    try:
+        return _KINDS[found][2](tensors, meta)
+    except (KeyError, TypeError) as error:
+        raise _damaged(Path(path), error) from error
 
 
 class Cache:
@@ -322,6 +338,7 @@ def cache_folder() -> Path:
 
 def tensor_digest(tensor: Tensor) -> str:
     """A short content hash of a tensor."""
-    flat = tensor.detach().cpu().contiguous()
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
     raw = flat.view(torch.uint8).numpy().tobytes()
-    return hashlib.sha256(str(tuple(flat.shape)).encode() + raw).hexdigest()[:20]
+    form = f"{tuple(tensor.shape)}{tensor.dtype}".encode()
+    return hashlib.sha256(form + raw).hexdigest()[:20]
