@@ -83,7 +83,7 @@ VERBS = {
         "Train or export the embedded models.",
     ),
 }
-_CACHED = ("transplant", "demo")
+_CACHED = ("transplant", "demo", "zoo")
 """Verbs whose finished stages outlive an interruption."""
 PLAIN: dict[str, Any] = {
     "rich_markup_mode": None,

@@ -9,7 +9,7 @@ _ENDS = ("value", "low", "high")
 
 
 def _interval(entry: Mapping[str, Any], sign: str = "") -> str:
-    value, low, high = (_number(entry[k], f"{sign}.3f") for k in _ENDS)
+    value, low, high = (_number(entry[k], f"{sign}z.3f") for k in _ENDS)
     return f"{value} [{low}, {high}]"
 
 
