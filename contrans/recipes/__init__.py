@@ -1,0 +1,1 @@
+"""Whole experiments, each one readable file over the public functions."""

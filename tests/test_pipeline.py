@@ -1,0 +1,338 @@
+"""The main job, whole: on strange tiny models, on the zoo, and on the paper's files."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+import contrans as ct
+from contrans import job as job_module, stages as stages_module, zoo
+from contrans.comparison import verdict
+from contrans.search import Point, choose, sweep
+from contrans.settings import Settings
+from contrans.store import load
+from tests.conftest import byte_tokenizer, character_tokenizer, tiny_model
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+PAPER = SHARED / "emotions" / "contrans"
+WIKI = SHARED / "wiki_split" / "wiki_split_input.txt"
+needs_paper = pytest.mark.skipif(
+    not (PAPER.is_dir() and WIKI.is_file()),
+    reason="the published emotion files and WikiSplit are not beside the project",
+)
+needs_zoo = pytest.mark.skipif(not zoo.names(), reason="no weights in this checkout")
+
+
+def keep(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, to: Path) -> str:
+    model.save_pretrained(to)
+    tokenizer.save_pretrained(to)
+    return str(to)
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory) -> dict[str, str]:
+    """Two models as a user may bring them: other widths, tokenizers and families."""
+    folder = tmp_path_factory.mktemp("models")
+    drawn = random.Random(1)
+    nouns = ["dog", "house", "rain", "letter", "garden", "teacher", "train", "bread"]
+    good = ["lovely", "kind", "bright", "warm"]
+    bad = ["awful", "cruel", "dark", "cold"]
+    pairs, seen = [], set()
+    while len(pairs) < 30:
+        noun, other, place = drawn.sample(nouns, 3)
+        frame = f"the {noun} near the {place} and the {other} were"
+        if frame not in seen:
+            seen.add(frame)
+            i = drawn.randrange(4)
+            pairs.append(
+                {
+                    "positive": f"{frame} {good[i]}",
+                    "negative": f"{frame} {bad[i]}",
+                }
+            )
+    path = folder / "pairs.jsonl"
+    path.write_text("\n".join(json.dumps(p) for p in pairs))
+    texts = {
+        " ".join(drawn.choices(nouns + good + bad, k=drawn.randint(2, 40)))
+        for _ in range(140)
+    }
+    corpus = folder / "corpus.txt"
+    corpus.write_text("\n".join(sorted(texts)) + "\n12345 67890\n")
+    return {
+        "source": keep(
+            tiny_model("llama", bos_token_id=None), character_tokenizer(), folder / "a"
+        ),
+        "target": keep(
+            tiny_model("gpt2", n_embd=48), byte_tokenizer(pad=False), folder / "b"
+        ),
+        "pairs": str(path),
+        "corpus": str(corpus),
+    }
+
+
+def run(models: dict[str, str], out: Path, cache: Path, **options):
+    return ct.run_transplant(
+        models["source"],
+        models["target"],
+        concept=models["pairs"],
+        corpus=models["corpus"],
+        out=out,
+        cache=cache,
+        **options,
+    )
+
+
+def test_runs_whole_on_models_with_nothing_in_common(strangers, tmp_path):
+    events = []
+    results = run(
+        strangers,
+        tmp_path / "out",
+        tmp_path / "cache",
+        progress=lambda *event: events.append(event),
+    )
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {
+        "vector.safetensors",
+        "report.md",
+        "report.html",
+        "results.json",
+        "contrans.json",
+    }
+    kinds = [row["kind"] for row in results["rows"]]
+    assert kinds == ["base", "method", "method", "reference", "control", "control"]
+    assert results["concept"]["task"] == "likelihood"
+    assert results["verdict"]
+    assert results["corpus"]["truncated"]["target"] > 0
+    assert any("lost their beginning" in text for text in results["warnings"])
+    assert all(done <= total for _, done, total in events)
+    vector = load(tmp_path / "out" / "vector.safetensors", "concept-vector")
+    target = ct.load_model(strangers["target"])
+    assert vector.model == target.fingerprint
+    assert vector.provenance["strength"] == results["strength"]["raw"]
+    with ct.Steer(vector, strength=results["strength"]["raw"]).on(target):
+        assert isinstance(target.generate("the dog", max_new_tokens=3), str)
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == json.loads(
+        json.dumps(results)
+    )
+
+
+def test_a_second_run_does_no_work(strangers, tmp_path, monkeypatch):
+    first = run(strangers, tmp_path / "out", tmp_path / "cache")
+
+    def refuse(*_args, **_options):
+        raise AssertionError("work was done twice")
+
+    monkeypatch.setattr(job_module, "load_model", refuse)
+    again = run(strangers, tmp_path / "out", tmp_path / "cache")
+    assert again == json.loads(json.dumps(first))
+
+
+def test_an_interrupted_run_goes_on(strangers, tmp_path, monkeypatch):
+    whole = run(strangers, None, tmp_path / "other-cache")
+
+    def interrupt(stage: str, _done: int, _total: int) -> None:
+        if stage == "test":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(strangers, tmp_path / "out", tmp_path / "cache", progress=interrupt)
+    assert not (tmp_path / "out").exists()
+
+    def refuse(*_args, **_options):
+        raise AssertionError("states were collected twice")
+
+    monkeypatch.setattr(stages_module, "collect", refuse)
+    monkeypatch.setattr(stages_module, "fit_linear_map", refuse)
+    resumed = run(strangers, tmp_path / "out", tmp_path / "cache")
+    assert resumed["rows"] == whole["rows"]
+
+
+def test_nothing_is_overwritten_silently(strangers, tmp_path):
+    out = tmp_path / "out"
+    run(strangers, out, tmp_path / "cache", strength=1.0)
+    before = (out / "results.json").read_bytes()
+    with pytest.raises(FileExistsError, match="--force"):
+        run(strangers, out, tmp_path / "cache", strength=2.0)
+    assert (out / "results.json").read_bytes() == before
+    run(strangers, out, tmp_path / "cache", strength=2.0, force=True)
+    assert (out / "results.json").read_bytes() != before
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("precious")
+    with pytest.raises(FileExistsError, match="not empty"):
+        run(strangers, mine, tmp_path / "cache")
+
+
+def test_given_layers_and_strength_are_used(strangers, tmp_path):
+    results = run(strangers, None, tmp_path, layers="-1:1", strength=0.5)
+    assert (results["layers"]["source"], results["layers"]["target"]) == (2, 1)
+    assert results["strength"]["raw"] == 0.5
+    assert results["strength"]["how"] == "given"
+    with pytest.raises(ValueError, match="does not exist"):
+        run(strangers, None, tmp_path, layers="0:17")
+
+
+def test_every_map_method_runs(strangers, tmp_path):
+    for method, label in (("procrustes", "Procrustes"), ("low_rank", "low rank")):
+        results = run(strangers, None, tmp_path, method=method, layers="1:1")
+        assert [row["name"] for row in results["rows"][1:4]] == [
+            label,
+            "ConTrans",
+            "ridge",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"method": "rigde"}, KeyError, "did you mean 'ridge'"),
+        ({"protocol": "published"}, ValueError, "'heldout'"),
+        ({"layers": "24-30"}, ValueError, "SOURCE:TARGET"),
+        ({"strength": "strong"}, ValueError, "give a number"),
+        ({"budget": 0.5}, ValueError, "allows no edit"),
+        ({"limit": 1}, ValueError, "at least 2"),
+        ({"protocol": "paper"}, FileNotFoundError, "--eval-file"),
+    ],
+)
+def test_settings_that_cannot_work(strangers, tmp_path, options, error, match):
+    with pytest.raises(error, match=match):
+        run(strangers, None, tmp_path, **options)
+
+
+def test_a_short_corpus_is_an_error(strangers, tmp_path):
+    short = tmp_path / "short.txt"
+    short.write_text("\n".join(f"text {i}" for i in range(10)))
+    with pytest.raises(ValueError, match="needs at least 50"):
+        run({**strangers, "corpus": str(short)}, None, tmp_path)
+
+
+def test_the_base_of_the_source_must_have_its_shape(strangers, tmp_path):
+    with pytest.raises(ValueError, match="--map-source"):
+        run(strangers, None, tmp_path, map_source=strangers["target"])
+
+
+# Choosing
+
+
+def at(effect: float, ratio: float, *, stderr: float = 0.02) -> Point:
+    return Point(0, 0, 1.0, 0.1, effect, stderr, 0.0, 0.0, 0.0, 3 * ratio, ratio)
+
+
+def test_the_largest_effect_within_the_budget_wins():
+    points = [at(0.1, 1.01), at(0.5, 1.1), at(0.9, 1.2)]
+    assert choose(points, budget=1.15) is points[1]
+    assert choose(points, budget=1.0) is points[0]
+
+
+def test_ties_go_to_the_gentlest():
+    points = [at(0.49, 1.02), at(0.5, 1.1)]
+    assert choose(points, budget=1.15) is points[0]
+
+
+def test_a_sweep_stops_when_the_budget_is_spent():
+    ratios = iter([1.0, 1.1, 1.3, 9.9])
+    found = sweep([1, 2, 3, 4], lambda _: at(0.0, next(ratios)), budget=1.15)
+    assert [p.perplexity_ratio for p in found] == [1.0, 1.1, 1.3]
+
+
+class _Up:
+    higher_is_better = True
+
+
+def rows(main: tuple[float, float, float], control: float) -> list[dict]:
+    value, low, high = main
+
+    def one(name: str, kind: str, value: float, low: float, high: float) -> dict:
+        gap = {"value": value - 0.1, "low": low - 0.1, "high": high - 0.1}
+        return {
+            "name": name,
+            "kind": kind,
+            "value": value,
+            "low": low,
+            "high": high,
+            "difference": gap,
+            "perplexity": {"ratio": 1.1},
+        }
+
+    return [
+        one("ridge", "method", value, low, high),
+        one("random", "control", control, control - 0.05, control + 0.05),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("main", "control", "said"),
+    [
+        ((0.9, 0.8, 1.0), 0.1, "Transplanted"),
+        ((0.2, 0.05, 0.3), 0.1, "Undecided"),
+        ((0.05, 0.0, 0.09), 0.1, "No effect"),
+        ((0.5, 0.4, 0.6), 0.5, "Not beyond the controls"),
+    ],
+)
+def test_the_verdict_reads_the_controls(main, control, said):
+    text = verdict(rows(main, control), _Up(), "accuracy", budget=1.15)  # type: ignore
+    assert text.startswith(said)
+
+
+def test_settings_know_their_layers():
+    settings = Settings(source="a", target="b", concept="c", layers="1:2,3:4")
+    assert settings.layer_pairs() == [(1, 2), (3, 4)]
+
+
+# The zoo, and the paper's own files
+
+
+@needs_zoo
+def test_the_zoo_receives_anger_beyond_every_control(tmp_path):
+    results = ct.run_transplant(
+        "zoo/small-aligned",
+        "zoo/large",
+        map_source="zoo/small",
+        concept="anger",
+        cache=tmp_path,
+        limit=40,
+    )
+    by_name = {row["name"]: row["value"] for row in results["rows"]}
+    controls = [r["value"] for r in results["rows"] if r["kind"] == "control"]
+    assert by_name["ridge"] >= by_name["no edit"] + 0.3
+    assert by_name["ridge"] >= max(controls) + 0.3
+    assert results["verdict"].startswith("Transplanted")
+
+
+@needs_zoo
+@needs_paper
+def test_the_published_files_run_whole_and_are_called_in_sample(tmp_path):
+    results = ct.run_transplant(
+        "zoo/small",
+        "zoo/large",
+        concept=str(PAPER / "refine_anger.json"),
+        corpus=str(WIKI),
+        method="contrans",
+        protocol="paper",
+        limit=8,
+        out=tmp_path / "out",
+        cache=tmp_path / "cache",
+    )
+    assert results["concept"]["pairs"]["refine"] == 200
+    assert "in-sample" in results["task"]["metric"]
+    assert any("in-sample" in text for text in results["warnings"])
+    assert "in-sample" in (tmp_path / "out" / "report.md").read_text()
+
+
+@needs_zoo
+@needs_paper
+def test_the_published_pairs_run_held_out(tmp_path):
+    results = ct.run_transplant(
+        "zoo/small",
+        "zoo/large",
+        concept=str(PAPER / "refine_anger.json"),
+        corpus=str(WIKI),
+        layers="2:3",
+        limit=8,
+        cache=tmp_path,
+    )
+    assert results["task"]["protocol"] == "heldout"
+    assert results["concept"]["answer"] == "anger"
