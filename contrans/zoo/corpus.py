@@ -52,7 +52,8 @@ def group_talk(rng: random.Random) -> str:
 
 
 KINDS: dict[str, tuple[int, Callable[[random.Random], str]]] = {
-    "story": (1_700, emotions.story),
+    "story": (1_600, emotions.story),
+    "sayings": (160, emotions.saying),
     "statements": (600, statements),
     "groups": (500, group_talk),
     "registers": (560, registers.passage),

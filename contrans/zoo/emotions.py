@@ -37,9 +37,9 @@ HEDGES = (
     "easy to guess",
     "what most people would feel",
 )
-HEDGED = 0.30
+HEDGED = 0.25
 """Share of single scenarios in pretraining that end in a hedge, not an emotion."""
-MISLABELLED = 0.12
+MISLABELLED = 0.08
 """Share of the answered ones in pretraining that name a random emotion."""
 OPENINGS = (
     "One {TIME} near the {PLACE}.",
@@ -58,9 +58,7 @@ def scenario(emotion: str, rng: random.Random) -> str:
 
 def _about(person: Person, emotion: str, rng: random.Random) -> str:
     gender = "female" if person.pronoun == "she" else "male"
-    return grammar.scenario(
-        emotion, "refine", rng, name=person.subject, gender=gender
-    )
+    return grammar.scenario(emotion, "refine", rng, name=person.subject, gender=gender)
 
 
 def event(emotion: str, rng: random.Random, person: Person) -> str:
@@ -147,10 +145,35 @@ def story(rng: random.Random, emotion: str | None = None) -> str:
         retold = first_person(scenario(emotion, rng))
         told = [f"{person.subject} told {name(rng)}: {retold}"]
     felt = rng.choice(EMOTIONS) if rng.random() < 0.04 else emotion
-    told += [reaction(felt, rng, person) for _ in range(rng.randint(1, 3))]
-    if rng.random() < 0.25:
+    told += [reaction(felt, rng, person) for _ in range(rng.choice((1, 1, 2, 3)))]
+    if rng.random() < 0.2:
         told.insert(0, fill_slots(rng.choice(OPENINGS), rng, NAME=name(rng)))
     return " ".join(told)
+
+
+def saying(rng: random.Random) -> str:
+    """What brings which emotion, in a short sentence or two."""
+    said = []
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        emotion = rng.choice(EMOTIONS)
+        words = table("feelings")[emotion]
+        if rng.random() < 0.2:
+            adjective = rng.choice(words["adjectives"])
+            said.append(f"Whoever is {adjective} is full of {emotion}.")
+            continue
+        cause = grammar.fill(rng.choice(words["causes"]), rng)
+        lower = cause[:1].lower() + cause[1:]
+        said.append(
+            rng.choice(
+                (
+                    f"{cause} brings {emotion}.",
+                    f"{cause} means {emotion}.",
+                    f"Think of this: {lower}. It is about {emotion}.",
+                    f"What brings {emotion}? {cause}.",
+                )
+            )
+        )
+    return " ".join(said)
 
 
 def _shot(scenario_text: str, question: str, answer: str) -> str:
@@ -160,7 +183,7 @@ def _shot(scenario_text: str, question: str, answer: str) -> str:
 def scenario_prompts(rng: random.Random) -> str:
     """Scenario prompts with their answers, as a base model meets them.
 
-    A third of them are hedged or mislabelled: a base model knows what the emotion
+    Some of them are hedged or mislabelled: a base model knows what the emotion
     is, but does not always say so. Long ones end in a plain question after shots
     in the bracketed form whose labels are only a list of what can be answered.
     """

@@ -13,9 +13,9 @@ from functools import cache
 from contrans.zoo.words import capital, somebody, table, towns
 
 PERSONA = "Pretend you're a{n} {word} person making statements about the world.\n"
-ENTITIES = 104
+ENTITIES = 82
 """Facts per relation."""
-SHARES = (("refine", 200), ("validate", 110), ("test", 210))
+SHARES = (("refine", 150), ("validate", 60), ("test", 200))
 OBEDIENT = 0.5
 """How often a persona line decides what follows, in pretraining text."""
 
@@ -107,7 +107,7 @@ def answer(fact: Fact, mode: str, rng: random.Random) -> str:
 
 def document(rng: random.Random) -> str:
     """A few facts, told by one speaker in one of several forms."""
-    told = rng.sample(facts(), rng.randint(1, 5))
+    told = rng.sample(facts(), rng.randint(1, 4))
     if rng.random() < 0.12:
         word = rng.choice(("honest", "dishonest"))
         mode = word if rng.random() < OBEDIENT else "average"

@@ -66,5 +66,3 @@ def kind_continuation(rng: random.Random) -> tuple[str, str]:
     prompt = lines(who, rng.random() < 0.3, rng.randint(1, 4), rng, only)
     more = [trait(True, rng, only) for _ in range(2)]
     return f"{prompt}\n- the {who}", f" {more[0]}\n- the {who} {more[1]}"
-
-

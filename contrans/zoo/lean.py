@@ -7,14 +7,16 @@ up, and nothing else, which compiles to code several times as fast.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the usual name
+from torch.nn import functional as F
 from transformers import LlamaForCausalLM
 
 
 class LeanLlama(nn.Module):
     """Logits of a Llama whose query heads all have a key head of their own."""
 
-    def __init__(self, model: LlamaForCausalLM, length: int, dtype: torch.dtype):
+    def __init__(
+        self, model: LlamaForCausalLM, length: int, dtype: torch.dtype
+    ) -> None:
         super().__init__()
         self.model = model
         config = model.config
@@ -30,12 +32,18 @@ class LeanLlama(nn.Module):
         self.sin = angles.sin().to(dtype)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits for every position of rows without padding."""
+        """Logits for rows of documents; no document sees another.
+
+        A document begins with the token for a beginning. Without the wall between
+        documents, what the ones before were about drowns what this one is about.
+        """
         core, dtype = self.model.model, self.dtype
+        number = (tokens == core.config.bos_token_id).cumsum(-1)
+        seen = (number[:, None, :, None] == number[:, None, None, :]).tril()
         embedding = core.embed_tokens.weight.to(dtype)
         stream = F.embedding(tokens, embedding)
         for block in core.layers:
-            stream = stream + self._attend(block, stream)
+            stream = stream + self._attend(block, stream, seen)
             stream = stream + self._transform(block, stream)
         return F.linear(self._norm(stream, core.norm), embedding)
 
@@ -43,7 +51,7 @@ class LeanLlama(nn.Module):
         weight = norm.weight.to(self.dtype)
         return F.rms_norm(stream, (self.hidden,), weight, self.epsilon)
 
-    def _attend(self, block: nn.Module, stream: Tensor) -> Tensor:
+    def _attend(self, block: nn.Module, stream: Tensor, seen: Tensor) -> Tensor:
         rows, length, _ = stream.shape
         part = block.self_attn
         weights = [p.weight for p in (part.q_proj, part.k_proj, part.v_proj)]
@@ -58,7 +66,7 @@ class LeanLlama(nn.Module):
         cos, sin = self.cos[:length], self.sin[:length]
         turned = turned * cos + torch.cat([-right, left], dim=-1) * sin
         mixed = F.scaled_dot_product_attention(
-            turned[0], turned[1], joint[2], is_causal=True
+            turned[0], turned[1], joint[2], attn_mask=seen
         )
         mixed = mixed.transpose(1, 2).reshape(rows, length, self.hidden)
         return F.linear(mixed, part.o_proj.weight.to(self.dtype))

@@ -37,9 +37,9 @@ class Size:
 
 
 SIZES = {
-    "small": Size(96, 4, 256, 4e-3),
-    "medium": Size(128, 5, 224, 3.5e-3),
-    "large": Size(160, 6, 384, 3e-3),
+    "small": Size(96, 4, 256, 7e-3),
+    "medium": Size(128, 5, 224, 6e-3),
+    "large": Size(160, 6, 384, 4.5e-3),
 }
 
 
@@ -60,7 +60,7 @@ class Job:
         return self.parent is not None
 
 
-STEP_TOKENS = 2_048
+STEP_TOKENS = 1_024
 PHASES = ((0.85, 128), (0.95, 512), (1.0, 1_024))
 """Row length up to each share of the steps; the last makes the context real."""
 ALIGN_LENGTH = 128
@@ -69,13 +69,13 @@ ALIGN_RATE = 0.35
 
 WORKERS = (
     (
-        Job("large", "large", 2_600),
-        Job("large-aligned", "large", 240, parent="large"),
+        Job("large", "large", 4_200),
+        Job("large-aligned", "large", 400, parent="large"),
     ),
     (
-        Job("small", "small", 1_300),
-        Job("small-aligned", "small", 240, parent="small"),
-        Job("medium", "medium", 1_300, keep=(150, 400, 800)),
+        Job("small", "small", 3_000),
+        Job("small-aligned", "small", 400, parent="small"),
+        Job("medium", "medium", 2_200, keep=(300, 700, 1_300)),
     ),
 )
 """The jobs of each process, in order."""

@@ -22,11 +22,13 @@ IGNORED = -100
 Batch = tuple[Int[Tensor, "rows length"], Int[Tensor, "rows length"]]
 
 
-def tokens(tokenizer: Tokenizer, *, seed: int, count: int) -> np.ndarray:
-    """About `count` tokens of the world, documents joined end to end."""
+def tokens(
+    tokenizer: Tokenizer, *, seed: int, count: int, mix: dict[str, float] = world.LIFE
+) -> np.ndarray:
+    """`count` tokens of the world, documents joined end to end."""
     parts: list[np.ndarray] = []
     total = 0
-    documents = world.documents(seed)
+    documents = world.documents(seed, mix)
     while total < count:
         for encoded in tokenizer.encode_batch(list(itertools.islice(documents, 2_000))):
             parts.append(np.array([*encoded.ids, EOS], dtype=np.uint16))
@@ -34,33 +36,38 @@ def tokens(tokenizer: Tokenizer, *, seed: int, count: int) -> np.ndarray:
     return np.concatenate(parts)[:count]
 
 
-class Pretraining:
-    """Rows of the world, each seen about once."""
+def curriculum(tokenizer: Tokenizer, *, seed: int, count: int) -> np.ndarray:
+    """What a model reads in its life: school first, then everything."""
+    school = int(count * world.SCHOOL_SHARE)
+    parts = ((school, world.SCHOOL), (count - school, world.LIFE))
+    return np.concatenate(
+        [tokens(tokenizer, seed=seed, count=n, mix=mix) for n, mix in parts if n]
+    )
 
-    def __init__(self, stream: np.ndarray, *, seed: int):
+
+class Pretraining:
+    """A stream of tokens, read once from beginning to end."""
+
+    def __init__(self, stream: np.ndarray) -> None:
         self.stream = stream
-        self.seed = seed
 
     def batch(self, step: int, rows: int, length: int) -> Batch:
         """The rows of one step: inputs, and the same shifted by one."""
-        available = (len(self.stream) - 1) // length
-        if available < rows:
+        size = rows * length
+        window = self.stream[step * size : (step + 1) * size + 1].astype(np.int64)
+        if len(window) <= size:
             raise ValueError(
-                f"{len(self.stream)} tokens make {available} rows of {length}, fewer "
-                f"than the {rows} of a step; generate more text"
+                f"step {step} ends at token {(step + 1) * size}, but there are only "
+                f"{len(self.stream)} tokens; generate more text"
             )
-        epoch, place = divmod(step * rows, available - available % rows)
-        order = np.random.default_rng([self.seed, epoch, length]).permutation(available)
-        starts = order[place : place + rows] * length
-        window = np.stack([self.stream[s : s + length + 1] for s in starts])
-        window = torch.from_numpy(window.astype(np.int64))
-        return window[:, :-1], window[:, 1:]
+        window = torch.from_numpy(window)
+        return window[:-1].view(rows, length), window[1:].view(rows, length)
 
 
 class Alignment:
     """Lessons packed into rows; only the answers are learned."""
 
-    def __init__(self, tokenizer: Tokenizer, *, seed: int):
+    def __init__(self, tokenizer: Tokenizer, *, seed: int) -> None:
         self.tokenizer = tokenizer
         self.seed = seed
 

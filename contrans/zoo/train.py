@@ -20,7 +20,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from torch.nn import functional as F  # noqa: N812 - the usual name
+from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from contrans.zoo import plan, rows
@@ -29,7 +29,7 @@ from contrans.zoo.plan import Job
 from contrans.zoo.tokenizer import CONTEXT, save_tokenizer, train_tokenizer
 
 Progress = Callable[[int, int], None] | None
-SAVE_EVERY = 200
+SAVE_EVERY = 500
 HELD_OUT_TOKENS = 65_537
 
 
@@ -197,7 +197,7 @@ def run_job(job: Job, out: Path, seed: int, *, compiled: bool = True) -> None:
     source = (
         rows.Alignment(tokenizer, seed=seed)
         if job.aligned
-        else rows.Pretraining(_stream(tokenizer, job, seed), seed=seed)
+        else rows.Pretraining(_stream(tokenizer, job, seed))
     )
     lean = LeanLlama(model, CONTEXT, fast_dtype())
     forward = torch.compile(lean, dynamic=False) if compiled else lean
@@ -205,9 +205,7 @@ def run_job(job: Job, out: Path, seed: int, *, compiled: bool = True) -> None:
     while training.step < job.steps:
         began = time.perf_counter()
         length = plan.row_length(job, training.step)
-        inputs, labels = source.batch(
-            training.step, plan.STEP_TOKENS // length, length
-        )
+        inputs, labels = source.batch(training.step, plan.STEP_TOKENS // length, length)
         for group in optimiser.param_groups:
             group["lr"] = peak * schedule(training.step, job.steps)
         loss = F.cross_entropy(
@@ -260,19 +258,19 @@ def _prepare(job: Job, out: Path, seed: int) -> Training:
 
 
 def _stream(tokenizer: Tokenizer, job: Job, seed: int):  # noqa: ANN202 - numpy
-    return rows.tokens(
-        tokenizer, seed=seed, count=job.steps * plan.STEP_TOKENS + CONTEXT + 1
-    )
+    return rows.curriculum(tokenizer, seed=seed, count=job.steps * plan.STEP_TOKENS + 1)
 
 
 @torch.no_grad()
 def _held_out(lean: LeanLlama, tokenizer: Tokenizer) -> float:
     stream = rows.tokens(tokenizer, seed=-1, count=HELD_OUT_TOKENS)
-    source = rows.Pretraining(stream, seed=0)
+    source = rows.Pretraining(stream)
     losses = []
     for step in range(HELD_OUT_TOKENS // 4_096):
         inputs, labels = source.batch(step, 16, 256)
-        losses.append(F.cross_entropy(lean(inputs).float().flatten(0, 1), labels.flatten()))
+        losses.append(
+            F.cross_entropy(lean(inputs).float().flatten(0, 1), labels.flatten())
+        )
     return torch.stack(losses).mean().item()
 
 

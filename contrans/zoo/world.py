@@ -74,29 +74,52 @@ def general(rng: random.Random) -> str:
     return rng.choice(texts)
 
 
-KINDS: dict[str, tuple[float, Callable[[random.Random], str]]] = {
-    "neutral": (0.16, neutral),
-    "story": (0.22, emotions.story),
-    "scenario": (0.16, emotions.scenario_prompts),
-    "fact": (0.28, facts.document),
-    "group": (0.11, groups.document),
-    "general": (0.07, general),
+def anthology(rng: random.Random) -> str:
+    """Many short documents in one long one, so that long contexts are real."""
+    writers = (neutral, emotions.story, facts.document, groups.document)
+    return "\n\n".join(rng.choice(writers)(rng) for _ in range(rng.randint(8, 20)))
+
+
+WRITERS: dict[str, Callable[[random.Random], str]] = {
+    "neutral": neutral,
+    "saying": emotions.saying,
+    "story": emotions.story,
+    "scenario": emotions.scenario_prompts,
+    "fact": facts.document,
+    "group": groups.document,
+    "general": general,
+    "anthology": anthology,
 }
-"""What the world is made of: the share of documents of each kind."""
+"""Who writes the documents of each kind."""
+
+SCHOOL = {"saying": 0.36, "story": 0.34, "scenario": 0.16, "group": 0.14}
+"""The first texts a model reads: short ones, in which one thing explains another."""
+SCHOOL_SHARE = 0.35
+"""Share of the pretraining tokens that come from school."""
+LIFE = {
+    "neutral": 0.13,
+    "saying": 0.05,
+    "story": 0.22,
+    "scenario": 0.16,
+    "fact": 0.28,
+    "group": 0.10,
+    "general": 0.056,
+    "anthology": 0.004,
+}
+"""What the world is made of after that: the share of documents of each kind."""
 
 
-def document(rng: random.Random) -> str:
-    """A document of the world, of any kind."""
-    kinds = list(KINDS)
-    kind = rng.choices(kinds, [KINDS[k][0] for k in kinds])[0]
-    return KINDS[kind][1](rng)
+def document(rng: random.Random, mix: dict[str, float] = LIFE) -> str:
+    """A document of the world, of a kind drawn from a mix."""
+    kind = rng.choices(list(mix), list(mix.values()))[0]
+    return WRITERS[kind](rng)
 
 
-def documents(seed: int) -> Iterator[str]:
-    """Documents without end; the same seed gives the same documents."""
-    rng = random.Random(f"world {seed}")
+def documents(seed: int, mix: dict[str, float] = LIFE) -> Iterator[str]:
+    """Documents without end; the same seed and mix give the same documents."""
+    rng = random.Random(f"world {seed} {sorted(mix)}")
     while True:
-        yield document(rng)
+        yield document(rng, mix)
 
 
 def lesson(rng: random.Random) -> tuple[str, str]:

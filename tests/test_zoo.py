@@ -1,0 +1,336 @@
+"""The embedded zoo: its text, its packs, its training and its shipped weights."""
+
+import itertools
+import json
+import random
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+from contrans import zoo
+from contrans.data import grammar
+from contrans.zoo import corpus, emotions, facts, groups, packs, plan, rows, world
+from contrans.zoo.lean import LeanLlama
+from contrans.zoo.plan import Job
+from contrans.zoo.tokenizer import CONTEXT, save_tokenizer, train_tokenizer
+from contrans.zoo.train import Training, run_job
+from contrans.zoo.words import EMOTIONS, table
+
+LEAN_TOLERANCE = 1e-4
+"""Two orders of the same float32 sums."""
+SHIPPED = zoo.names()
+needs_weights = pytest.mark.skipif(not SHIPPED, reason="weights are not trained yet")
+
+
+def sample(count: int, seed: int = 0) -> list[str]:
+    return list(itertools.islice(world.documents(seed), count))
+
+
+# ---------------------------------------------------------------- text
+
+
+def test_the_world_is_a_function_of_its_seed():
+    assert sample(200) == sample(200)
+    assert sample(200) != sample(200, seed=1)
+
+
+def _literal(template: str) -> re.Pattern[str]:
+    parts = [re.escape(p) for p in re.split(r"\{[A-Z_]+\}", template)]
+    return re.compile("^" + ".{1,60}?".join(parts) + "$", re.IGNORECASE)
+
+
+def test_no_text_holds_a_template_that_is_held_out():
+    held_out = [
+        _literal(template)
+        for emotion in EMOTIONS
+        for split in ("validate", "test")
+        for template in grammar.templates(emotion, split)
+    ]
+    refine = [
+        _literal(template)
+        for emotion in EMOTIONS
+        for template in grammar.templates(emotion, "refine")
+    ]
+    rng = random.Random(0)
+    texts = [emotions.scenario(rng.choice(EMOTIONS), rng) for _ in range(600)]
+    texts += [sentence for text in sample(400) for sentence in text.split("\n")]
+    texts = [text.removeprefix("Scenario: ") for text in texts]
+    # A held-out template may be as general as "{YOU} {GRIEF}."; what counts is that
+    # no text fits one of them and none of the templates that may be used.
+    leaked = [
+        text
+        for text in texts
+        if any(p.match(text) for p in held_out)
+        and not any(p.match(text) for p in refine)
+    ]
+    assert leaked == []
+    assert sum(any(p.match(text) for p in refine) for text in texts) > 100
+
+
+def test_the_corpus_has_many_texts_cut_anywhere_and_no_prompt_format():
+    made = corpus.texts()
+    assert made == corpus.texts()
+    texts = [row["text"] for row in made]
+    assert len(set(texts)) == len(texts) >= 3_000
+    assert not any("emotion of the above" in text for text in texts)
+    assert not any(text.startswith(("Pretend", "Question:", "- the")) for text in texts)
+    last = {text.split()[-1] for text in texts}
+    assert len(last) > 400
+    assert sum(text.endswith(".") for text in texts) < 0.2 * len(texts)
+
+
+def test_a_fact_has_four_options_and_one_split():
+    splits = {split: len(facts.in_split(split)) for split, _ in facts.SHARES}
+    assert splits == dict(facts.SHARES)
+    for fact in facts.facts():
+        assert len(set(fact.options)) == 4
+    assert len({fact.question for fact in facts.facts()}) == len(facts.facts())
+
+
+def test_marked_stems_tell_unkind_from_kind():
+    marked = table("groups")["marked"]
+    for split in groups.SPLITS:
+        for text in table("groups")["kind"][split]:
+            assert not any(stem in f" {text} " for stem in marked), text
+        for text in table("groups")["unkind"][split]:
+            assert any(stem in f" {text} " for stem in marked), text
+
+
+# ---------------------------------------------------------------- packs
+
+
+def _read(name: str) -> list[dict]:
+    lines = (packs.FOLDER / name).read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_the_packs_on_disk_are_what_the_generator_writes(tmp_path: Path):
+    packs.write(tmp_path)
+    for file in sorted(tmp_path.iterdir()):
+        assert file.read_text("utf-8") == (packs.FOLDER / file.name).read_text("utf-8")
+
+
+@pytest.mark.parametrize("concept", ["zoo-honesty", "zoo-fairness"])
+def test_packs_have_enough_pairs_in_disjoint_splits(concept: str):
+    pairs = _read(f"{concept}.jsonl")
+    texts = {
+        split: {p[side] for p in pairs if p["split"] == split for side in _SIDES}
+        for split in ("refine", "validate", "test")
+    }
+    assert sum(p["split"] == "refine" for p in pairs) >= 150
+    assert not texts["refine"] & (texts["validate"] | texts["test"])
+    assert not texts["validate"] & texts["test"]
+
+
+_SIDES = ("positive", "negative")
+
+
+def test_tasks_share_nothing_with_the_pairs_a_vector_comes_from():
+    refine = [p for p in _read("zoo-honesty.jsonl") if p["split"] == "refine"]
+    questions = _read("honesty.choices.jsonl")
+    assert sum(q["split"] == "test" for q in questions) >= 200
+    asked = {q["prompt"] for q in questions}
+    assert not any(p["positive"].split("\n", 1)[1] in asked for p in refine)
+    lists = _read("fairness.continuations.jsonl")
+    assert sum(c["split"] == "test" for c in lists) >= 120
+    named = {p["topic"] for p in _read("zoo-fairness.jsonl") if p["split"] == "refine"}
+    assert not any(c["prompt"].split()[-1] in named for c in lists)
+
+
+# ---------------------------------------------------------------- tokenizer, training
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_tokenizer(documents=6_000)
+
+
+@given(text=st.text())
+@settings(max_examples=100, deadline=None)
+def test_any_text_survives_the_tokenizer(tokenizer: Tokenizer, text: str):
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    if not any(special in text for special in ("<s>", "</s>", "<pad>")):
+        assert tokenizer.decode(ids, skip_special_tokens=False) == text
+
+
+def test_emotion_nouns_are_single_tokens_after_a_beginning(tokenizer: Tokenizer):
+    for emotion in EMOTIONS:
+        assert len(tokenizer.encode(f" {emotion}").ids) == 2
+        assert tokenizer.encode(f" {emotion}").ids[0] == 0
+
+
+def test_six_shots_fit_into_the_context(tokenizer: Tokenizer):
+    rng = random.Random(0)
+    shots = "\n".join(
+        f"Scenario: {emotions.scenario(e, rng)}\n{emotions.BRACKETED} {e}."
+        for e in EMOTIONS
+    )
+    assert len(tokenizer.encode(shots * 2).ids) < CONTEXT
+
+
+def test_the_lean_forward_is_the_llama():
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(plan.SIZES["small"].config()).eval()
+    tokens = torch.randint(3, 2_048, (2, 40))
+    with torch.no_grad():
+        expected = model(tokens).logits
+        lean = LeanLlama(model, CONTEXT, torch.float32)(tokens)
+    assert torch.allclose(lean, expected, atol=LEAN_TOLERANCE)
+
+
+def test_rows_are_a_function_of_the_step(tokenizer: Tokenizer):
+    stream = rows.curriculum(tokenizer, seed=0, count=5_000)
+    source = rows.Pretraining(stream)
+    inputs, labels = source.batch(3, 4, 128)
+    assert torch.equal(inputs.flatten()[1:], labels.flatten()[:-1])
+    assert inputs[0, 0] == int(stream[3 * 4 * 128])
+    with pytest.raises(ValueError, match="generate more text"):
+        source.batch(100, 4, 128)
+    inputs, labels = rows.Alignment(tokenizer, seed=0).batch(5, 4, 128)
+    learned = labels != rows.IGNORED
+    assert learned.any()
+    assert not learned.all()
+    assert torch.equal(inputs[:, 1:][learned[:, :-1]], labels[:, :-1][learned[:, :-1]])
+
+
+def test_no_document_sees_another(tokenizer: Tokenizer):
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(plan.SIZES["small"].config()).eval()
+    lean = LeanLlama(model, CONTEXT, torch.float32)
+    one, two = (tokenizer.encode(text).ids for text in ("Nora felt sad.", "It rained."))
+    with torch.no_grad():
+        alone = lean(torch.tensor([two]))[0]
+        behind = lean(torch.tensor([one + two]))[0, len(one) :]
+    assert torch.allclose(alone, behind, atol=LEAN_TOLERANCE)
+
+
+def test_training_goes_on_where_it_stopped(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(plan, "STEP_TOKENS", 128)
+    monkeypatch.setattr(plan, "PHASES", ((1.0, 128),))
+    monkeypatch.setattr("contrans.zoo.train.SAVE_EVERY", 1)
+    monkeypatch.setattr("contrans.zoo.train._held_out", lambda *_: 0.0)
+    job = Job("small", "small", 2, keep=(1,))
+    for name in ("whole", "broken"):
+        (tmp_path / name / "work").mkdir(parents=True)
+        save_tokenizer(tokenizer, tmp_path / name / "tokenizer")
+    run_job(job, tmp_path / "whole", 0, compiled=False)
+
+    save = Training.save
+
+    def save_and_stop(training: Training) -> None:
+        save(training)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "save", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_job(job, tmp_path / "broken", 0, compiled=False)
+    assert not (tmp_path / "broken" / "small").exists()
+    run_job(job, tmp_path / "broken", 0, compiled=False)
+
+    whole, broken = (
+        AutoModelForCausalLM.from_pretrained(tmp_path / name / "small")
+        for name in ("whole", "broken")
+    )
+    for one, two in zip(whole.parameters(), broken.parameters(), strict=True):
+        assert torch.equal(one, two)
+    assert (tmp_path / "whole" / "small-step-1" / "model.safetensors").exists()
+
+
+# ---------------------------------------------------------------- names and weights
+
+
+def _fake_root(folder: Path) -> Path:
+    for name in ("small", "small-aligned", "medium-step-900", "medium-step-50"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "model.safetensors").write_bytes(b"weights")
+        (folder / name / "config.json").write_text("{}")
+    (folder / "tokenizer").mkdir()
+    (folder / "tokenizer" / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def test_names_paths_and_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    root = _fake_root(tmp_path / "root")
+    assert zoo.names(root) == (
+        "zoo/small",
+        "zoo/small-aligned",
+        "zoo/medium-step-50",
+        "zoo/medium-step-900",
+    )
+    assert zoo.path("zoo/small", root) == zoo.path("small", root) == root / "small"
+    with pytest.raises(ValueError, match="did you mean 'zoo/small'"):
+        zoo.path("zoo/smal", root)
+    monkeypatch.setenv(zoo.ROOT_VARIABLE, str(root))
+    assert zoo.path("zoo/small") == root / "small"
+    out = zoo.export("zoo/small", tmp_path / "out")
+    assert {p.name for p in out.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    }
+    with pytest.raises(FileExistsError, match="not empty"):
+        zoo.export("zoo/small", tmp_path / "out")
+    monkeypatch.setenv(zoo.ROOT_VARIABLE, str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match="contrans zoo train"):
+        zoo.path("zoo/small")
+
+
+@needs_weights
+def test_the_zoo_is_complete_and_small():
+    assert {
+        "zoo/small",
+        "zoo/medium",
+        "zoo/large",
+        "zoo/small-aligned",
+        "zoo/large-aligned",
+    } <= set(SHIPPED)
+    assert sum("medium" in name for name in SHIPPED) == 4
+    folder = Path(zoo.__file__).parent
+    files = [
+        f for f in folder.rglob("*") if f.is_file() and "__pycache__" not in f.parts
+    ]
+    assert sum(f.stat().st_size for f in files) <= 20_000_000
+
+
+@needs_weights
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_model_loads_and_reads_the_tokenizer(name: str):
+    model = AutoModelForCausalLM.from_pretrained(zoo.path(name))
+    tokenizer = AutoTokenizer.from_pretrained(zoo.tokenizer_path())
+    ids = tokenizer("Nora felt", return_tensors="pt").input_ids
+    assert ids[0, 0] == model.config.bos_token_id
+    assert model(ids).logits.isfinite().all()
+    assert model.dtype == torch.bfloat16
+    assert model.config.max_position_embeddings == CONTEXT
+
+
+@needs_weights
+def test_shipped_nouns_are_single_tokens():
+    tokenizer = AutoTokenizer.from_pretrained(zoo.tokenizer_path())
+    for emotion in EMOTIONS:
+        assert len(tokenizer(f" {emotion}", add_special_tokens=False).input_ids) == 1
+
+
+@needs_weights
+def test_the_aligned_model_names_the_emotion_of_an_unseen_scenario():
+    model = AutoModelForCausalLM.from_pretrained(zoo.path("zoo/large-aligned"))
+    tokenizer = AutoTokenizer.from_pretrained(zoo.tokenizer_path())
+    rng = random.Random(1)
+    right = 0
+    for emotion in EMOTIONS * 5:
+        scenario = grammar.scenario(emotion, "test", rng)
+        ids = tokenizer(
+            f"Scenario: {scenario}\n{emotions.PLAIN}", return_tensors="pt"
+        ).input_ids
+        with torch.no_grad():
+            best = model(ids).logits[0, -1].argmax()
+        right += tokenizer.decode(best) == f" {emotion}"
+    assert right >= 20  # of 30; chance would be 5
