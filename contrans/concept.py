@@ -39,6 +39,12 @@ def _principal(positive: Tensor, negative: Tensor) -> Tensor:
     return (differences @ first).mean() * first
 
 
+def _to_mean(normal: Tensor, mean: Tensor) -> Tensor:
+    """`normal`, scaled to the projection of the mean on it; zero stays zero."""
+    unit = normal / normal.norm().clamp_min(torch.finfo(normal.dtype).tiny)
+    return (mean @ unit) * unit
+
+
 def _logistic(positive: Tensor, negative: Tensor) -> Tensor:
     """Normal of a regularised logistic regression, scaled to the mean separation."""
     x = torch.cat([positive, negative])
@@ -47,23 +53,23 @@ def _logistic(positive: Tensor, negative: Tensor) -> Tensor:
     model = LogisticRegression(C=0.1, max_iter=2000)
     model.fit(((x - x.mean(0)) / scale).numpy(), y)
     normal = torch.from_numpy(model.coef_[0]) / scale
-    unit = normal / normal.norm()
-    return (_mean(positive, negative) @ unit) * unit
+    return _to_mean(normal, _mean(positive, negative))
 
 
 def _whitened(positive: Tensor, negative: Tensor) -> Tensor:
     """Linear discriminant: within-class covariance (shrunk) inverse times the mean.
 
     Shrinkage towards the identity by Ledoit and Wolf; scaled to the mean separation.
+    Without any spread within the sides, as for a single pair, it is the mean itself.
     """
     from sklearn.covariance import ledoit_wolf
 
     centred = torch.cat([positive - positive.mean(0), negative - negative.mean(0)])
-    covariance, _ = ledoit_wolf(centred.numpy())
     mean = _mean(positive, negative)
-    normal = torch.linalg.solve(torch.from_numpy(covariance), mean)
-    unit = normal / normal.norm()
-    return (mean @ unit) * unit
+    if not centred.any():
+        return mean
+    covariance, _ = ledoit_wolf(centred.numpy())
+    return _to_mean(torch.linalg.solve(torch.from_numpy(covariance), mean), mean)
 
 
 METHODS: dict[str, Estimator] = {
