@@ -19,7 +19,6 @@ _WHERE = {
     "LinearMap": "types",
     "PairedStates": "types",
     "PromptPairs": "types",
-    "Score": "types",
     "Site": "types",
     "save": "store",
     "load": "store",
@@ -94,7 +93,6 @@ if TYPE_CHECKING:
         LinearMap as LinearMap,
         PairedStates as PairedStates,
         PromptPairs as PromptPairs,
-        Score as Score,
         Site as Site,
     )
 

@@ -1,6 +1,6 @@
 """The second half of the main job: map, search on validation, test once, compare."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from contrans.search import RELATIVE_GRID, Point, choose, sweep
 from contrans.stages import Outcome, Stages, point, row, with_strength
 from contrans.transfer import assume_model, transplant
 from contrans.types import ConceptVector, LinearMap
+from contrans.verdict import verdict
 
 TRIED_PAIRS = 4
 """Layer pairs tried in behaviour, after the diagnostics ranked all candidates."""
@@ -61,7 +62,7 @@ def compare(job: Job, stages: Stages) -> tuple[dict[str, Any], ConceptVector]:
         base = stages.outcome(
             job.target, job.validate_task, NoControl(), job.fluent_texts
         )
-        vectors = {p: _plant(job, stages, p, settings.method) for p in ranked}
+        vectors = {p: plant(job, stages, p, settings.method) for p in ranked}
         tried = _search(job, stages, vectors, base, "search")
         best = choose(tried, budget=settings.budget)
     pair = (best.source, best.target)
@@ -165,7 +166,7 @@ def _link(
     )
 
 
-def _plant(
+def plant(
     job: Job, stages: Stages, pair: Pair, method: str, *, shuffle: int | None = None
 ) -> ConceptVector:
     """The source's vector in the target, with the target's residual norms."""
@@ -249,7 +250,7 @@ def _tuned(
 
 def _shuffled(job: Job, stages: Stages, main: Planted, draw: int) -> Planted:
     """The map fitted on shuffled pairs, its vector brought to the same length."""
-    moved = _plant(job, stages, main.layers, job.settings.method, shuffle=draw)
+    moved = plant(job, stages, main.layers, job.settings.method, shuffle=draw)
     if not moved.directions.any():
         moved = random_like(main.vector, seed=draw)
     return replace(main, vector=matched_norm(moved, main.vector))
@@ -263,7 +264,7 @@ def _plan(
     plan: list[tuple[str, str, list[Planted]]] = [(LABELS[chosen], "method", [main])]
     for method in ("contrans", "ridge"):
         if method != chosen:
-            other = _plant(job, stages, pair, method)
+            other = plant(job, stages, pair, method)
             tuned = _tuned(job, stages, other, pair, base)
             plan.append((LABELS[method], "method", [tuned]))
     name, own = job.reference
@@ -331,35 +332,3 @@ def _opening_prompts(concept: Concept, task: Task, count: int = 3) -> list[str]:
         words = text.split(" ")
         opened.append(" ".join(words[: max(len(words) // 2, 1)]) or text)
     return opened
-
-
-def verdict(
-    rows: Sequence[dict[str, Any]], task: Task, metric: str, *, budget: float
-) -> str:
-    """One honest sentence: is the effect there, and is it more than the controls'?"""
-    main = next(r for r in rows if r["kind"] == "method")
-    sign = 1.0 if task.higher_is_better else -1.0
-    gain = sign * main["difference"]["value"]
-    bounds = sorted(sign * main["difference"][end] for end in ("low", "high"))
-    controls = [r for r in rows if r["kind"] == "control"]
-    strongest = max(controls, key=lambda r: sign * r["value"])
-    ratio = main["perplexity"]["ratio"]
-    facts = (
-        f"{main['name']} moved {metric} by {sign * gain:+.3f} "
-        f"[{main['difference']['low']:+.3f}, {main['difference']['high']:+.3f}] "
-        f"(strongest control: {strongest['difference']['value']:+.3f}, "
-        f"{strongest['name']}) at {ratio:.2f} times the perplexity."
-    )
-    clear = bounds[0] > 0 and (
-        sign * (main["low"] if sign > 0 else main["high"])
-        > sign * (strongest["high"] if sign > 0 else strongest["low"])
-    )
-    if ratio > budget:
-        facts += f" No strength stayed within the perplexity budget of {budget:.2f}."
-    if clear:
-        return f"Transplanted: {facts}"
-    if bounds[1] <= 0:
-        return f"No effect in the wanted direction: {facts}"
-    if bounds[0] <= 0:
-        return f"Undecided: {facts} The interval includes no effect."
-    return f"Not beyond the controls: {facts}"

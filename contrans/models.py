@@ -339,7 +339,7 @@ def find_blocks(model: PreTrainedModel, blocks: str | None = None) -> str:
     raise UnsupportedModelError(
         f"{wrong} architecture {kind!r} ({type(model).__name__}); name the path of its "
         f"blocks, such as load_model(..., blocks={(lists or ['model.layers'])[0]!r}) or "
-        "--blocks on the command line. "
+        "--blocks (--blocks-source, --blocks-target) on the command line. "
         f"Lists of {count} modules in this model: {', '.join(lists) or 'none'}"
     )
 

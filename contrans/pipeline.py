@@ -15,7 +15,15 @@ from contrans.comparison import compare
 from contrans.job import prepare
 from contrans.settings import Settings
 from contrans.stages import StageProgress, Stages
-from contrans.store import Cache, cache_folder, digest, save, write_json, write_text
+from contrans.store import (
+    Cache,
+    cache_folder,
+    digest,
+    finite,
+    save,
+    write_json,
+    write_text,
+)
 from contrans.types import ConceptVector
 
 
@@ -61,6 +69,7 @@ def run_transplant(
         return ready
     stages = Stages(Cache(cache or cache_folder()), progress, notify)
     results, vector = compare(prepare(chosen, stages), stages)
+    results = finite(results)
     if folder is not None:
         _write(folder, results, vector)
     return results

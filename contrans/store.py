@@ -6,6 +6,7 @@ is neither written nor read.
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -74,7 +75,24 @@ def write_text(path: Path, text: str, *, force: bool = False) -> None:
 
 def write_json(path: Path, value: Any, *, force: bool = False) -> None:
     """Write JSON atomically, indented for people."""
-    write_text(path, json.dumps(value, indent=2) + "\n", force=force)
+    text = json.dumps(finite(value), indent=2, allow_nan=False)
+    write_text(path, text + "\n", force=force)
+
+
+def finite(value: Any) -> Any:
+    """The same value with null where JSON has no number: NaN and infinity.
+
+    Example:
+        >>> finite({"a": [1.5, float("nan")]})
+        {'a': [1.5, None]}
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(entry) for entry in value]
+    return value
 
 
 def digest(value: Any) -> str:

@@ -306,19 +306,3 @@ class LinearMap:
     def matrix(self) -> Float[Tensor, "source target"]:
         """The dense matrix F, float64. For inspection; nothing in contrans needs it."""
         return self.left.double() @ self.right.double()
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """One number, honestly: with its interval, its n and its chance level."""
-
-    task: str
-    metric: str
-    value: float
-    low: float
-    """Lower end of the 95% bootstrap interval."""
-    high: float
-    """Upper end of the 95% bootstrap interval."""
-    n: int
-    chance: float | None = None
-    higher_is_better: bool = True

@@ -311,8 +311,8 @@ def test_a_corpus_shorter_than_needed_is_refused(tmp_path):
 def test_a_missing_corpus_says_what_to_do(monkeypatch, tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         load_corpus("no.txt")
-    monkeypatch.setattr(corpora, "HERE", tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"built-in corpus.*reinstall"):
+    monkeypatch.setattr(corpora, "BUILT_IN", tmp_path / "corpus.jsonl")
+    with pytest.raises(FileNotFoundError, match="no such file"):
         load_corpus()
 
 

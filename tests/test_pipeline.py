@@ -10,10 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 import contrans as ct
 from contrans import job as job_module, stages as stages_module, zoo
-from contrans.comparison import verdict
 from contrans.search import Point, choose, sweep
 from contrans.settings import Settings
 from contrans.store import load
+from contrans.verdict import verdict
 from tests.conftest import byte_tokenizer, character_tokenizer, tiny_model
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

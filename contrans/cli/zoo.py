@@ -14,7 +14,8 @@ app = typer.Typer(
     "\b\nExamples:\n"
     "  contrans ls models\n"
     "  contrans zoo export zoo/large ./large\n"
-    "  contrans zoo train -o ./my-zoo --seed 1",
+    "  contrans zoo train -o ./my-zoo --seed 1\n"
+    "  contrans zoo evidence --models ./my-zoo -o docs/results",
     no_args_is_help=True,
     **PLAIN,
 )
@@ -55,3 +56,37 @@ def export(
 
     made = zoo.export(name, directory)
     typer.echo(f"{made}: AutoModelForCausalLM.from_pretrained({str(made)!r}) reads it")
+
+
+@app.command()
+def evidence(
+    out: Annotated[
+        Path,
+        typer.Option("-o", "--out", metavar="DIR", help="Folder for zoo.md, zoo.json."),
+    ],
+    models: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR", help="Also a folder of zoo train; repeat for several."
+        ),
+    ] = None,
+    force: options.Force = False,
+) -> None:
+    """Print every acceptance figure of the zoo, with its bar (half an hour a set).
+
+    On held-out templates: emotions, honesty and fairness with all their controls, the
+    map fitted on neutral text, strength 0, and the effect over strength. Finished
+    stages are kept: an interrupted command goes on.
+    """
+    for name in ("zoo.md", "zoo.json"):
+        screen.check_new(out / name, force=force)
+    screen.quiet()
+    from contrans.recipes.zoo_checks import as_json, to_markdown
+    from contrans.recipes.zoo_evidence import measure
+    from contrans.store import cache_folder, write_json, write_text
+
+    measured = measure([None, *(models or [])], cache_folder(), progress=screen.note)
+    page = to_markdown(measured)
+    write_text(out / "zoo.md", page, force=True)
+    write_json(out / "zoo.json", as_json(measured), force=True)
+    typer.echo(page)

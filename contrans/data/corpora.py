@@ -7,9 +7,7 @@ from typing import Any
 
 from contrans.data.readers import json_lines, parse_json, read_text, suffix, text_field
 
-HERE = Path(__file__).parent
-ZOO = HERE.parent / "zoo"
-_NAMES = tuple(f"corpus{end}{gz}" for end in (".jsonl", ".txt") for gz in ("", ".gz"))
+BUILT_IN = Path(__file__).parent / "corpus.jsonl"
 FORMATS = ".txt (one text per line), .jsonl or .json with a field 'text', or these .gz"
 
 
@@ -23,16 +21,6 @@ class Corpus:
 
     def __len__(self) -> int:
         return len(self.texts)
-
-
-def _built_in(name: str | None) -> Path | None:
-    """The file of the built-in corpus (None) or of the zoo's ("zoo")."""
-    folders = {None: (HERE,), "zoo": (ZOO / "packs", ZOO)}.get(name, ())
-    for folder in folders:
-        for file in _NAMES:
-            if (folder / file).is_file():
-                return folder / file
-    return None
 
 
 def _read(path: Path) -> Iterator[str]:
@@ -81,9 +69,8 @@ def load_corpus(
     """Texts for fitting maps; repeated ones are kept once.
 
     Args:
-        name_or_path: None for the built-in corpus, "zoo" for text in the words of the
-            zoo's world, or a file: .txt with one text per line, .jsonl or .json with
-            a field "text", or any of these packed with gzip.
+        name_or_path: None for the built-in corpus, or a file: .txt with one text per
+            line, .jsonl or .json with a field "text", or any of these packed with gzip.
         limit: keep the first so many.
         at_least: how many texts the caller needs.
 
@@ -92,17 +79,7 @@ def load_corpus(
         ValueError: when the file has another format, holds an empty text, or is
             shorter than needed.
     """
-    name = None if name_or_path is None else str(name_or_path)
-    found = _built_in(name)
-    if found is None and name in (None, "zoo"):
-        raise FileNotFoundError(
-            f"the {'built-in' if name is None else 'zoo'} corpus is not part of this "
-            "installation; reinstall contrans, or give a file of texts "
-            f"({FORMATS})"
-        )
-    path = found or Path(str(name))
-    label = (
-        {None: "built-in", "zoo": "zoo"}.get(name, path.name) if found else path.name
-    )
+    path = BUILT_IN if name_or_path is None else Path(name_or_path)
     texts = list(dict.fromkeys(_read(path)))
+    label = "built-in" if name_or_path is None else path.name
     return _corpus(label, texts if limit is None else texts[:limit], at_least)

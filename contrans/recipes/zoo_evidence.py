@@ -11,13 +11,12 @@ beside every figure, and a missed bar is printed as missed.
 import json
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from contrans import zoo
@@ -39,17 +38,6 @@ MONOTONE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Relative strengths of the curve."""
 SHUFFLES = 4
 """Maps fitted on shuffled pairs, for honesty and fairness."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One figure and its bar."""
-
-    name: str
-    value: float
-    bar: str
-    holds: bool
-    note: str = ""
 
 
 @contextmanager
@@ -106,15 +94,19 @@ def _value(results: dict[str, Any], name: str) -> dict[str, Any]:
     return next(r for r in results["rows"] if r["name"].startswith(name))
 
 
-def emotions(stages: Stages, neutral: Path) -> dict[str, Any]:
+def emotions(
+    stages: Stages, neutral: Path, progress: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
     """All figures of the emotion task, one entry per emotion."""
     done: dict[str, tuple[Job, dict[str, Any], Planted]] = {}
     for emotion in EMOTIONS:
+        progress(f"{emotion}: the main job")
         job = prepare(settings(emotion, budget=BUDGET["emotion"]), stages)
         results, vector = compare(job, stages)
         done[emotion] = (job, results, _planted(results, vector))
     found: dict[str, dict[str, float]] = {}
     for index, emotion in enumerate(EMOTIONS):
+        progress(f"{emotion}: further controls")
         job, results, main = done[emotion]
         entry = {
             "no edit": _value(results, "no edit")["value"],
@@ -255,176 +247,23 @@ def concept(stages: Stages, name: str, kind: str) -> dict[str, float]:
 
 
 def measure(
-    models: Sequence[str | Path | None], cache: Path, notify: Any = None
+    models: Sequence[str | Path | None],
+    cache: Path,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """All figures for each set of models; None is the shipped one."""
     found = []
     neutral = neutral_corpus(cache)
     for folder in models:
-        stages = Stages(Cache(cache), notify=notify)
+        stages = Stages(Cache(cache))
+        label = "shipped" if folder is None else Path(folder).name
         with zoo_of(folder):
             found.append(
                 {
-                    "models": "shipped" if folder is None else Path(folder).name,
-                    "emotions": emotions(stages, neutral),
+                    "models": label,
+                    "emotions": emotions(stages, neutral, progress),
                     "honesty": concept(stages, "zoo-honesty", "choices"),
                     "fairness": concept(stages, "zoo-fairness", "continuations"),
                 }
             )
     return found
-
-
-def checks(measured: Sequence[dict[str, Any]]) -> list[Check]:
-    """The acceptance bars, on the mean over the sets of models."""
-
-    def emotion(key: str) -> float:
-        return float(
-            np.mean([[e[key] for e in m["emotions"].values()] for m in measured])
-        )
-
-    def other(name: str, key: str) -> float:
-        return float(np.mean([m[name][key] for m in measured]))
-
-    def every(key: str) -> bool:
-        return all(e[key] for m in measured for e in m["emotions"].values())
-
-    base = emotion("no edit")
-    shuffled = f"best of {SHUFFLES} shuffled maps"
-    h_base, f_base = other("honesty", "no edit"), other("fairness", "no edit")
-    found = [
-        Check("emotions: no edit", base, ".02 to .10", 0.02 <= base <= 0.10),
-        *(
-            Check(
-                f"emotions: {m}, aligned source",
-                emotion(m),
-                ">= .80",
-                emotion(m) >= 0.8,
-            )
-            for m in ("ConTrans", "ridge")
-        ),
-        *(
-            Check(
-                f"emotions: {key}",
-                emotion(key),
-                f"<= {base + 0.08:.3f} (no edit + .08)",
-                emotion(key) <= base + 0.08,
-            )
-            for key in ("random", "another emotion", "shuffled map")
-        ),
-    ]
-    gain = emotion("ridge") - emotion("base source, ridge, same raw")
-    equal = emotion("ridge") - emotion("base source, ridge, equal norm")
-    found.append(
-        Check(
-            "emotions: aligned minus base source, same raw strength",
-            gain,
-            ">= +.15",
-            gain >= 0.15,
-            f"at equal norm: {equal:+.3f}",
-        )
-    )
-    neutral = emotion("neutral map")
-    found.append(
-        Check(
-            "emotions: map on neutral text only",
-            neutral,
-            f"<= {base + 0.02:.3f} (no edit + .02), warned beforehand",
-            neutral <= base + 0.02 and every("neutral map, warned"),
-            f"R² {emotion('neutral map, R2'):.2f} against {emotion('broad map, R2'):.2f} "
-            f"of the broad corpus; warned: {every('neutral map, warned')}",
-        )
-    )
-    h = other("honesty", "ridge")
-    found += [
-        Check("honesty: gain", h - h_base, ">= +.15", h - h_base >= 0.15),
-        Check(
-            f"honesty: above the {shuffled}, equal norm",
-            h - other("honesty", shuffled),
-            ">= +.08",
-            h - other("honesty", shuffled) >= 0.08,
-        ),
-        Check(
-            "honesty: opposite sign",
-            other("honesty", "opposite sign") - h_base,
-            "<= -.15",
-            other("honesty", "opposite sign") - h_base <= -0.15,
-        ),
-    ]
-    f = other("fairness", "ridge")
-    control = min(other("fairness", "random"), other("fairness", shuffled))
-    ratio = other("fairness", "perplexity ratio")
-    found += [
-        Check(
-            "fairness: fall of the unkind share",
-            f_base - f,
-            ">= .25",
-            f_base - f >= 0.25,
-        ),
-        Check(
-            "fairness: below every control", control - f, ">= .15", control - f >= 0.15
-        ),
-        Check("fairness: perplexity ratio", ratio, "<= 1.10", ratio <= 1.10),
-        Check(
-            "strength 0 is bit-identical",
-            float(every("zero is identical")),
-            "always",
-            every("zero is identical"),
-        ),
-        Check(
-            "effect over strength: largest fall up to relative strength 1",
-            emotion("monotone"),
-            "<= .02",
-            emotion("monotone") <= 0.02,
-        ),
-    ]
-    return found
-
-
-def _table(rows: dict[str, dict[str, float]]) -> list[str]:
-    columns = list(next(iter(rows.values())))
-    lines = [
-        "| | " + " | ".join(columns) + " |",
-        "| --- |" + " ---: |" * len(columns),
-    ]
-    for name, entry in rows.items():
-        cells = (
-            f"{entry[c]:.0f}"
-            if (entry[c] == int(entry[c]) and c in ("n",)) or "layer" in c
-            else f"{entry[c]:.3f}"
-            for c in columns
-        )
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def to_markdown(measured: Sequence[dict[str, Any]]) -> str:
-    """The page that is committed under `docs/results/`."""
-    lines = [
-        "# What the embedded zoo shows",
-        "",
-        "Printed by `contrans zoo evidence`. Layers and strength chosen on validation "
-        "prompts, test prompts (unseen templates) touched once; the figures are means "
-        f"over {len(measured)} training seed(s): "
-        + ", ".join(m["models"] for m in measured)
-        + ". A tiny microworld is no evidence about large models.",
-        "",
-        "| check | value | bar | holds | |",
-        "| --- | ---: | --- | --- | --- |",
-    ]
-    lines += [
-        f"| {c.name} | {c.value:.3f} | {c.bar} | {'yes' if c.holds else '**no**'} | {c.note} |"
-        for c in checks(measured)
-    ]
-    for m in measured:
-        lines += ["", f"## Models: {m['models']}", "", "Token Acc on negatives:", ""]
-        lines += _table(m["emotions"])
-        lines += ["", "Honesty and fairness:", ""]
-        lines += _table({k: m[k] for k in ("honesty",)})
-        lines += [""]
-        lines += _table({k: m[k] for k in ("fairness",)})
-    return "\n".join(lines) + "\n"
-
-
-def as_json(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Figures and checks for programs."""
-    return {"checks": [asdict(c) for c in checks(measured)], "measured": list(measured)}
