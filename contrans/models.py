@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from huggingface_hub.errors import HFValidationError
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -410,7 +411,7 @@ def load_model(
         )
         options.pop("quantization_config", None)
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_at, **options)
-    except OSError as error:
+    except (OSError, HFValidationError) as error:  # the latter: a path, transformers 4
         raise FileNotFoundError(
             f"no model {label!r}: neither a folder with config.json, nor a name of the "
             f"zoo ({', '.join(zoo.names())}), nor reachable on the hub. Check the "
