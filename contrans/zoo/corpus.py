@@ -21,8 +21,8 @@ from contrans.zoo.words import EMOTIONS, capital, somebody, table
 PATH = Path(contrans.__file__).parent / "data" / "corpus.jsonl"
 SHORTEST, LONGEST = 4, 60
 """Words that a cut text keeps at least and at most."""
-LOADED_CUTS = 0.5
-"""Share of stories that end at a word of feeling."""
+LOADED_CUTS = 0.7
+"""Share of the texts about a concept that end where its next word would show it."""
 
 
 def statements(rng: random.Random) -> str:
@@ -51,26 +51,43 @@ def group_talk(rng: random.Random) -> str:
     return " ".join(parts)
 
 
-KINDS: dict[str, tuple[int, Callable[[random.Random], str]]] = {
-    "story": (1_600, emotions.story),
-    "sayings": (160, emotions.saying),
-    "statements": (600, statements),
-    "groups": (500, group_talk),
-    "registers": (560, registers.passage),
-    "neutral": (240, world.neutral),
-}
-"""How many texts of each kind, and who writes them."""
-
-
 @cache
-def _loaded() -> re.Pattern[str]:
-    """Words that name a feeling, wherever a story uses them."""
+def _feelings() -> re.Pattern[str]:
+    """Right before a word that names a feeling."""
     words = [
         word
         for emotion in EMOTIONS
-        for word in (emotion, *table("feelings")[emotion]["adjectives"])
+        for word in (emotion, emotion, *table("feelings")[emotion]["adjectives"])
     ]
-    return re.compile(rf"\b({'|'.join(words)})\b")
+    return re.compile(rf" (?=(?:{'|'.join(words)})\b)")
+
+
+@cache
+def _answers() -> re.Pattern[str]:
+    """Right before what a fact is said to be."""
+    words = {word for fact in facts.facts() for word in fact.options}
+    return re.compile(rf" (?=(?:{'|'.join(sorted(words))})\.)")
+
+
+@cache
+def _groups() -> re.Pattern[str]:
+    """Right after a group is mentioned, before what is said about it."""
+    every = table("groups")["groups"].values()
+    names = "|".join(name for split in every for name in split)
+    return re.compile(
+        rf"(?:(?<=[Tt]hey)|(?<=also)|(?<= {names.replace('|', ')|(?<= ')})) "
+    )
+
+
+KINDS: dict[str, tuple[int, Callable[[random.Random], str], Callable | None]] = {
+    "story": (1_500, emotions.story, _feelings),
+    "sayings": (150, emotions.saying, _feelings),
+    "statements": (700, statements, _answers),
+    "groups": (500, group_talk, _groups),
+    "registers": (510, registers.passage, None),
+    "neutral": (240, world.neutral, None),
+}
+"""How many texts of each kind, who writes them, and where they show their concept."""
 
 
 def cut(text: str, rng: random.Random) -> str:
@@ -86,14 +103,10 @@ def cut(text: str, rng: random.Random) -> str:
     return " ".join(words[: rng.randint(SHORTEST, min(len(words) - 1, LONGEST))])
 
 
-def cut_at_feeling(text: str, rng: random.Random) -> str:
-    """Keep the text up to a word of feeling, or right before it."""
-    found = list(_loaded().finditer(text))
-    if not found:
-        return cut(text, rng)
-    word = rng.choice(found)
-    end = word.start() if rng.random() < 0.75 else word.end()
-    return text[:end].rstrip()
+def cut_at(places: re.Pattern[str], text: str, rng: random.Random) -> str:
+    """Keep the text up to one of the places; anywhere, if it has none."""
+    found = [match.start() for match in places.finditer(text)]
+    return text[: rng.choice(found)] if found else cut(text, rng)
 
 
 def texts(seed: int = 0) -> list[dict[str, str]]:
@@ -101,11 +114,13 @@ def texts(seed: int = 0) -> list[dict[str, str]]:
     rng = random.Random(f"corpus {seed}")
     made: list[dict[str, str]] = []
     seen: set[str] = set()
-    for kind, (count, write_text) in KINDS.items():
+    for kind, (count, write_text, places) in KINDS.items():
         while sum(row["kind"] == kind for row in made) < count:
             text = write_text(rng)
-            loaded = kind == "story" and rng.random() < LOADED_CUTS
-            text = (cut_at_feeling if loaded else cut)(text, rng)
+            if places is not None and rng.random() < LOADED_CUTS:
+                text = cut_at(places(), text, rng)
+            else:
+                text = cut(text, rng)
             if text not in seen:
                 seen.add(text)
                 made.append({"text": text, "kind": kind})

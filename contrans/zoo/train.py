@@ -182,6 +182,8 @@ class Training:
         copy.tie_weights()
         part = self.out / "work" / f"{name}.export"
         copy.save_pretrained(part)
+        for file in part.iterdir():
+            file.chmod(0o644)  # safetensors writes files that only the owner reads
         if not (self.out / name).exists():
             part.replace(self.out / name)
 
