@@ -204,12 +204,12 @@ def _compatibility(results: Results) -> tuple[Block, ...]:
                     "Spread",
                     fixed(found.get("spread")),
                     "how much corpus texts differ along the concept; the pairs have 1, "
-                    "below 0.35 maps learn nothing about it",
+                    "below 0.1 maps learn nothing about it",
                 ),
                 (
                     "Cosine with own",
                     fixed(found.get("cosine_own")),
-                    "agreement with the target's own vector; below 0.3 expect no effect",
+                    "agreement with the target's own vector; below 0.4 expect little effect",
                 ),
                 (
                     "R² of pairs",
