@@ -2,9 +2,9 @@
 
 A map only carries a concept that its corpus varies along, and only when the last
 token varies too. So these texts talk *about* feelings, honesty, groups and manners
-in plain prose, never in the form of a concept's prompts, and each is cut at a
-random word; half of the emotional ones right before or after a word that says what
-somebody feels. Run `python -m contrans.zoo.corpus` to write the file again.
+in plain prose, never in the form of a concept's prompts, and each is cut: most texts
+about a concept right where their next word would show it, the others anywhere.
+Run `python -m contrans.zoo.corpus` to write the file again.
 """
 
 import json
