@@ -173,7 +173,7 @@ def _layer(value: Any) -> str:
 def _chosen_strength(results: Results) -> tuple[str, str]:
     strength = pick(results, "strength") or {}
     how = {
-        "auto": f"the gentlest among the best on {choosing_prompts(results)}",
+        "auto": f"the largest effect within the budget on {choosing_prompts(results)}",
         "given": "given by the user",
     }.get(str(strength.get("how")), one_line(strength.get("how")))
     return (

@@ -1,8 +1,8 @@
 """Choose layers and strength on validation prompts, under a perplexity budget.
 
 Cheap diagnostics rank the layer pairs first; only the best few are tried in behaviour.
-Among the points within the budget the largest effect wins, and among those within one
-standard error of it the one that disturbs the model least.
+Among the points within the budget the largest effect wins, and of equal ones the one
+that disturbs the model least.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from typing import TypeVar
 from contrans.transfer import pair_layers
 
 Strength = TypeVar("Strength")
-RELATIVE_GRID = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.65, 0.8, 1.0)
+RELATIVE_GRID = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.65, 0.8, 1.0)
 """Strengths tried, as shares of the mean residual norm (H9)."""
 
 
@@ -26,7 +26,6 @@ class Point:
     relative: float
     effect: float
     """Signed so that more is better."""
-    stderr: float
     value: float
     low: float
     high: float
@@ -70,7 +69,7 @@ def sweep(
 
 
 def choose(points: Sequence[Point], *, budget: float) -> Point:
-    """The largest effect within the budget; ties (one standard error) to the gentlest.
+    """The largest effect within the budget; ties to the gentlest.
 
     When no point is within the budget, the gentlest of all.
 
@@ -82,6 +81,4 @@ def choose(points: Sequence[Point], *, budget: float) -> Point:
     within = [p for p in points if p.perplexity_ratio <= budget]
     if not within:
         return min(points, key=lambda p: p.perplexity_ratio)
-    best = max(within, key=lambda p: p.effect)
-    near = [p for p in within if p.effect >= best.effect - best.stderr]
-    return min(near, key=lambda p: (p.perplexity_ratio, -p.effect))
+    return max(within, key=lambda p: (p.effect, -p.perplexity_ratio))

@@ -261,7 +261,6 @@ def point(
         raw=raw,
         relative=relative,
         effect=float(change.mean()),
-        stderr=float(change.std() / np.sqrt(len(change))),
         value=mean,
         low=low,
         high=high,

@@ -217,8 +217,8 @@ def test_the_base_of_the_source_must_have_its_shape(strangers, tmp_path):
 # Choosing
 
 
-def at(effect: float, ratio: float, *, stderr: float = 0.02) -> Point:
-    return Point(0, 0, 1.0, 0.1, effect, stderr, 0.0, 0.0, 0.0, 3 * ratio, ratio)
+def at(effect: float, ratio: float) -> Point:
+    return Point(0, 0, 1.0, 0.1, effect, 0.0, 0.0, 0.0, 3 * ratio, ratio)
 
 
 def test_the_largest_effect_within_the_budget_wins():
@@ -228,8 +228,8 @@ def test_the_largest_effect_within_the_budget_wins():
 
 
 def test_ties_go_to_the_gentlest():
-    points = [at(0.49, 1.02), at(0.5, 1.1)]
-    assert choose(points, budget=1.15) is points[0]
+    points = [at(0.5, 1.1), at(0.5, 1.02), at(0.4, 1.0)]
+    assert choose(points, budget=1.15) is points[1]
 
 
 def test_a_sweep_stops_when_the_budget_is_spent():
