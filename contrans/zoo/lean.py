@@ -5,6 +5,8 @@ wrapped model, with one matrix product for query, key and value and one for gate
 up, and nothing else, which compiles to code several times as fast.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,7 +21,7 @@ class LeanLlama(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        config = model.config
+        config: Any = model.config
         self.heads = config.num_attention_heads
         self.hidden = config.hidden_size
         self.width = self.hidden // self.heads
@@ -37,7 +39,8 @@ class LeanLlama(nn.Module):
         A document begins with the token for a beginning. Without the wall between
         documents, what the ones before were about drowns what this one is about.
         """
-        core, dtype = self.model.model, self.dtype
+        core: Any = self.model.model
+        dtype = self.dtype
         number = (tokens == core.config.bos_token_id).cumsum(-1)
         seen = (number[:, None, :, None] == number[:, None, None, :]).tril()
         embedding = core.embed_tokens.weight.to(dtype)
@@ -47,11 +50,11 @@ class LeanLlama(nn.Module):
             stream = stream + self._transform(block, stream)
         return F.linear(self._norm(stream, core.norm), embedding)
 
-    def _norm(self, stream: Tensor, norm: nn.Module) -> Tensor:
+    def _norm(self, stream: Tensor, norm: Any) -> Tensor:
         weight = norm.weight.to(self.dtype)
         return F.rms_norm(stream, (self.hidden,), weight, self.epsilon)
 
-    def _attend(self, block: nn.Module, stream: Tensor, seen: Tensor) -> Tensor:
+    def _attend(self, block: Any, stream: Tensor, seen: Tensor) -> Tensor:
         rows, length, _ = stream.shape
         part = block.self_attn
         weights = [p.weight for p in (part.q_proj, part.k_proj, part.v_proj)]
@@ -71,7 +74,7 @@ class LeanLlama(nn.Module):
         mixed = mixed.transpose(1, 2).reshape(rows, length, self.hidden)
         return F.linear(mixed, part.o_proj.weight.to(self.dtype))
 
-    def _transform(self, block: nn.Module, stream: Tensor) -> Tensor:
+    def _transform(self, block: Any, stream: Tensor) -> Tensor:
         part = block.mlp
         weights = [part.gate_proj.weight, part.up_proj.weight]
         joint = F.linear(

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -176,7 +177,8 @@ class Training:
     def export(self, name: str) -> None:
         """Write the model in bf16, as `from_pretrained` reads it."""
         with torch.device("meta"):
-            copy = LlamaForCausalLM(self.model.config).to(torch.bfloat16)
+            copy: Any = LlamaForCausalLM(self.model.config)
+            copy = copy.to(torch.bfloat16)
         weights = {k: v.to(torch.bfloat16) for k, v in self.model.state_dict().items()}
         copy.load_state_dict(weights, assign=True)
         copy.tie_weights()
@@ -242,7 +244,7 @@ def schedule(step: int, steps: int) -> float:
 
 def _prepare(job: Job, out: Path, seed: int) -> Training:
     if job.parent is not None:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             out / job.parent, dtype=torch.float32
         )
     else:
