@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from contrans.hooks import run_until
-from contrans.models import LM, pad, token_batches
+from contrans.models import LM
+from contrans.rows import pad, token_batches
 from contrans.store import digest
 from contrans.types import HiddenStates, PairedStates, Position, PromptPairs
 

@@ -48,7 +48,7 @@ class Job:
     corpus: Corpus
     refine_pairs: int
     fluent_texts: tuple[str, ...]
-    """Corpus texts kept out of the map, for perplexity and norms."""
+    """Texts for perplexity and norms; never those of the map."""
     validate_task: Task
     test_task: Task
     source: SourceSide
@@ -71,6 +71,8 @@ def prepare(settings: Settings, stages: Stages) -> Job:
     concept = load_concept(settings.concept, answer=settings.answer, seed=settings.seed)
     corpus = load_corpus(settings.corpus)
     map_texts, fluent = split_corpus(corpus)
+    if settings.perplexity is not None:
+        fluent = list(load_corpus(settings.perplexity, limit=PERPLEXITY_TEXTS).texts)
     refine, validate = _pairs(settings, concept)
     validate_task, test_task = _tasks(settings, stages, concept, refine)
     models: dict[str, Any] = dict.fromkeys(

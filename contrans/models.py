@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from contrans import zoo
+from contrans.rows import pad
 from contrans.seeds import seeded
 
 UNBOUNDED_CONTEXT = 1 << 20
@@ -115,8 +116,9 @@ class LM:
     def device(self) -> torch.device:
         """Where token ids go: the device that the embedding works on."""
         embedding = self.model.get_input_embeddings()
-        if embedding.weight.device.type != "meta":
-            return embedding.weight.device
+        device = cast(Tensor, embedding.weight).device
+        if device.type != "meta":
+            return device
         hook = getattr(embedding, "_hf_hook", None)  # offloaded by accelerate
         return torch.device(getattr(hook, "execution_device", None) or "cpu")
 
@@ -277,42 +279,6 @@ class LM:
             if isinstance(candidate, int):
                 return candidate
         return 0
-
-
-def pad(
-    rows: Sequence[Sequence[int]], fill: int, *, side: Literal["left", "right"]
-) -> tuple[Tensor, Tensor]:
-    """Rows of token ids as a rectangle, with the mask of the real ones.
-
-    Example:
-        >>> pad([[5], [6, 7]], 0, side="left")[0].tolist()
-        [[0, 5], [6, 7]]
-    """
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), fill, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        span = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
-        ids[i, span] = torch.tensor(row, dtype=torch.long)
-        mask[i, span] = 1
-    return ids, mask
-
-
-def token_batches(rows: Sequence[Sequence[int]], budget: int) -> Iterable[list[int]]:
-    """Indices of rows in batches of similar length, at most `budget` padded tokens.
-
-    Example:
-        >>> list(token_batches([[1] * 4, [1], [1] * 2], 4))
-        [[1, 2], [0]]
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(rows)), key=lambda i: len(rows[i])):
-        if batch and (len(batch) + 1) * len(rows[index]) > budget:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 def find_blocks(model: PreTrainedModel, blocks: str | None = None) -> str:

@@ -97,7 +97,7 @@ def _finished(settings: Settings, folder: Path | None, *, force: bool) -> Any:
 
 def _settings_digest(settings: Settings) -> str:
     files = {}
-    for name in ("concept", "corpus", "eval_file"):
+    for name in ("concept", "corpus", "perplexity", "eval_file"):
         value = getattr(settings, name)
         if value is not None and Path(value).is_file():
             files[name] = digest(Path(value).read_text(encoding="utf-8"))

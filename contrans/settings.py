@@ -15,6 +15,8 @@ class Settings:
     target: str
     concept: str
     corpus: str | None = None
+    perplexity: str | None = None
+    """File of texts for perplexity and residual norms; None keeps part of the corpus."""
     answer: str | None = None
     layers: str = "auto"
     """"auto", or "S:T" (several: "S:T,S:T")."""

@@ -5,7 +5,8 @@ import torch
 
 import contrans as ct
 from contrans.activations import collect, collect_pairs, residual_norms
-from contrans.models import pad, wrap
+from contrans.models import wrap
+from contrans.rows import pad
 
 ROUNDING = 1e-5
 """Batches of other shapes sum in another order: fp32 rounding over a few blocks."""

@@ -6,7 +6,8 @@ import torch
 import contrans as ct
 from contrans.activations import collect, residual_norms
 from contrans.control import Control, NoControl, Steer, compose, with_norms
-from contrans.models import pad, wrap
+from contrans.models import wrap
+from contrans.rows import pad
 
 ROUNDING = 1e-4
 """Logits of tiny models reach 10; cached and full passes sum in another order."""

@@ -15,7 +15,8 @@ from contrans.hooks import (
     run_until,
     split_output,
 )
-from contrans.models import LM, pad
+from contrans.models import LM
+from contrans.rows import pad
 
 ROUNDING = 1e-5
 """The manual forward adds in the same places; only batching may differ."""

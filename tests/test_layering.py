@@ -6,7 +6,7 @@ from pathlib import Path
 import contrans
 
 FLOORS = [
-    {"types", "registry", "seeds"},
+    {"types", "registry", "seeds", "rows"},
     {"store", "data", "zoo", "models"},
     {"hooks"},
     {"activations", "neurons"},

@@ -8,14 +8,8 @@ import transformers
 
 from contrans.activations import collect
 from contrans.control import Steer
-from contrans.models import (
-    UnsupportedModelError,
-    find_blocks,
-    load_model,
-    pad,
-    token_batches,
-    wrap,
-)
+from contrans.models import UnsupportedModelError, find_blocks, load_model, wrap
+from contrans.rows import pad, token_batches
 
 
 @pytest.fixture

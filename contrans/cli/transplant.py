@@ -62,6 +62,14 @@ def transplant(
             "along the concept; the built-in text does for the built-in concepts.",
         ),
     ] = None,
+    perplexity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Text to measure perplexity on, at most 200 texts; without it, every "
+            "tenth text of the corpus, which the map then does not see.",
+        ),
+    ] = None,
     layers: Annotated[
         str,
         typer.Option(metavar="auto|S:T", help="Source and target block, from zero."),
@@ -171,6 +179,7 @@ def transplant(
         concept=str(concept or pairs),
         answer=answer,
         corpus=corpus,
+        perplexity=perplexity,
         layers=layers,
         strength=strength,
         method=method,
@@ -198,7 +207,7 @@ DEFAULTS: dict[str, Any] = {
     if name not in ("source", "target", "out", "pairs", "same_space", "force", "json_")
 }
 """What the pipeline is told where nothing else was said."""
-_FILES = ("concept", "corpus", "eval_file")
+_FILES = ("concept", "corpus", "perplexity", "eval_file")
 
 
 def _finished(out: Path, command: dict[str, Any]) -> dict[str, Any] | None:

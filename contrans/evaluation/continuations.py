@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from contrans.evaluation.task import Measurement
-from contrans.models import LM, token_batches
+from contrans.models import LM
+from contrans.rows import token_batches
 
 MAX_NEW_TOKENS = 40
 TOKENS_PER_BATCH = 4096

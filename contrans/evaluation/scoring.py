@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from contrans.activations import Progress, batch_tokens
-from contrans.models import LM, pad, token_batches
+from contrans.models import LM
+from contrans.rows import pad, token_batches
 
 LOGITS_PER_BATCH = 1 << 28
 """Numbers in one batch of logits at most; 1 GiB in float32."""

@@ -8,6 +8,7 @@ perplexity budget by the main job itself; test prompts are touched once. The bar
 beside every figure, and a missed bar is printed as missed.
 """
 
+import itertools
 import json
 import os
 import random
@@ -55,6 +56,15 @@ def zoo_of(folder: str | Path | None) -> Iterator[None]:
             os.environ[zoo.ROOT_VARIABLE] = before
 
 
+def world_documents(folder: Path, count: int = 200) -> Path:
+    """A file of whole documents of the world, never trained on, for perplexity."""
+    path = folder / "documents.jsonl"
+    drawn = dict.fromkeys(itertools.islice(world.documents(-2), 2 * count))
+    lines = [json.dumps({"text": text}) for text in list(drawn)[:count]]
+    write_text(path, "\n".join(lines) + "\n", force=True)
+    return path
+
+
 def neutral_corpus(folder: Path, count: int = 3_600) -> Path:
     """A file of encyclopaedia sentences, cut like the built-in corpus."""
     path = folder / "neutral.jsonl"
@@ -65,7 +75,7 @@ def neutral_corpus(folder: Path, count: int = 3_600) -> Path:
     return path
 
 
-def settings(concept: str, **options: Any) -> Settings:
+def settings(concept: str, documents: Path, **options: Any) -> Settings:
     """The main job on the zoo: aligned small into large base."""
     return Settings(
         **{
@@ -74,6 +84,7 @@ def settings(concept: str, **options: Any) -> Settings:
             "map_source": "zoo/small",
             "aligned_target": "zoo/large-aligned",
             "concept": concept,
+            "perplexity": str(documents),
             **options,
         }
     )
@@ -95,13 +106,16 @@ def _value(results: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def emotions(
-    stages: Stages, neutral: Path, progress: Callable[[str], None] = lambda _: None
+    stages: Stages,
+    neutral: Path,
+    documents: Path,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """All figures of the emotion task, one entry per emotion."""
     done: dict[str, tuple[Job, dict[str, Any], Planted]] = {}
     for emotion in EMOTIONS:
         progress(f"{emotion}: the main job")
-        job = prepare(settings(emotion, budget=BUDGET["emotion"]), stages)
+        job = prepare(settings(emotion, documents, budget=BUDGET["emotion"]), stages)
         results, vector = compare(job, stages)
         done[emotion] = (job, results, _planted(results, vector))
     found: dict[str, dict[str, float]] = {}
@@ -127,20 +141,17 @@ def emotions(
         )
         equal = matched_norm(crossed, main.vector)
         entry["another emotion"] = _outcome(job, stages, equal, main.raw).mean
-        entry |= _base_source(stages, emotion, job, main)
-        entry |= _neutral(stages, emotion, job, main, neutral)
+        entry |= _base_source(stages, job, main)
+        entry |= _neutral(stages, job, main, neutral)
         entry["monotone"] = _curve(job, stages, main)
         entry["zero is identical"] = float(_zero(job, main))
         found[emotion] = entry
     return found
 
 
-def _base_source(
-    stages: Stages, emotion: str, job: Job, main: Planted
-) -> dict[str, float]:
+def _base_source(stages: Stages, job: Job, main: Planted) -> dict[str, float]:
     """The same with the vector of the base source: at equal raw strength, equal norm."""
-    chosen = settings(emotion, source="zoo/small", budget=BUDGET["emotion"])
-    base = prepare(chosen, stages)
+    base = prepare(replace(job.settings, source="zoo/small"), stages)
     found: dict[str, float] = {}
     for label, method in (("ridge", "ridge"), ("ConTrans", "contrans")):
         vector = plant(base, stages, main.layers, method)
@@ -156,11 +167,10 @@ def _base_source(
 
 
 def _neutral(
-    stages: Stages, emotion: str, job: Job, main: Planted, neutral: Path
+    stages: Stages, job: Job, main: Planted, neutral: Path
 ) -> dict[str, float]:
     """The map fitted on neutral text only: no effect, and a warning beforehand."""
-    chosen = settings(emotion, corpus=str(neutral), budget=BUDGET["emotion"])
-    other = prepare(chosen, stages)
+    other = prepare(replace(job.settings, corpus=str(neutral)), stages)
     vector = plant(other, stages, main.layers, "ridge")
     link = stages.link(
         other.source.corpus, other.target_corpus, main.layers, "ridge", seed=0
@@ -216,9 +226,9 @@ def _zero(job: Job, main: Planted) -> bool:
     return torch.equal(plain, zero)
 
 
-def concept(stages: Stages, name: str, kind: str) -> dict[str, float]:
+def concept(stages: Stages, documents: Path, name: str, kind: str) -> dict[str, float]:
     """Honesty or fairness: the main job, its controls, and the opposite sign."""
-    job = prepare(settings(name, budget=BUDGET[kind]), stages)
+    job = prepare(settings(name, documents, budget=BUDGET[kind]), stages)
     results, vector = compare(job, stages)
     main = _planted(results, vector)
     base = stages.outcome(job.target, job.test_task, NoControl(), job.fluent_texts)
@@ -254,6 +264,7 @@ def measure(
     """All figures for each set of models; None is the shipped one."""
     found = []
     neutral = neutral_corpus(cache)
+    documents = world_documents(cache)
     for folder in models:
         stages = Stages(Cache(cache))
         label = "shipped" if folder is None else Path(folder).name
@@ -261,9 +272,11 @@ def measure(
             found.append(
                 {
                     "models": label,
-                    "emotions": emotions(stages, neutral, progress),
-                    "honesty": concept(stages, "zoo-honesty", "choices"),
-                    "fairness": concept(stages, "zoo-fairness", "continuations"),
+                    "emotions": emotions(stages, neutral, documents, progress),
+                    "honesty": concept(stages, documents, "zoo-honesty", "choices"),
+                    "fairness": concept(
+                        stages, documents, "zoo-fairness", "continuations"
+                    ),
                 }
             )
     return found
