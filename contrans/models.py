@@ -260,7 +260,7 @@ class LM:
             options |= {"temperature": temperature, "top_p": top_p, "top_k": 0}
         with seeded(seed), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            out = self.model.generate(
+            out = cast(Any, self.model).generate(
                 input_ids=ids.to(self.device),
                 attention_mask=mask.to(self.device),
                 max_new_tokens=min(max_new_tokens, self.context - longest),
