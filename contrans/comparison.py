@@ -15,7 +15,7 @@ from contrans.search import RELATIVE_GRID, Point, choose, sweep
 from contrans.stages import Outcome, Stages, point, row, with_strength
 from contrans.transfer import assume_model, transplant
 from contrans.types import ConceptVector, LinearMap
-from contrans.verdict import verdict
+from contrans.verdict import STRONGEST, verdict
 
 TRIED_PAIRS = 4
 """Layer pairs tried in behaviour, after the diagnostics ranked all candidates."""
@@ -122,7 +122,12 @@ def compare(job: Job, stages: Stages) -> tuple[dict[str, Any], ConceptVector]:
         "rows": rows,
         "generations": generations,
         "warnings": stages.warnings,
-        "verdict": verdict(rows, job.test_task, tested.metric, budget=settings.budget),
+        "verdict": verdict(
+            rows,
+            tested.metric,
+            higher_is_better=job.test_task.higher_is_better,
+            budget=settings.budget,
+        ),
         "seed": settings.seed,
         "seconds": stages.seconds,
     }
@@ -297,17 +302,19 @@ def _rows(
             stages.step("test", done, total)
             outcomes.append(stages.outcome(lm, task, planted.steer(), job.fluent_texts))
             done += 1
-        rows.append(
-            row(
-                name,
-                kind,
-                Outcome.average(outcomes),
-                base,
-                raw=draws[0].raw,
-                relative=draws[0].relative,
-                seed=seed,
-            )
+        line = row(
+            name,
+            kind,
+            Outcome.average(outcomes),
+            base,
+            raw=draws[0].raw,
+            relative=draws[0].relative,
+            seed=seed,
         )
+        if len(outcomes) > 1:
+            best = max if task.higher_is_better else min
+            line["extra"][STRONGEST] = best(outcome.mean for outcome in outcomes)
+        rows.append(line)
     stages.step("test", total, total)
     return rows, base
 

@@ -238,10 +238,6 @@ def test_a_sweep_stops_when_the_budget_is_spent():
     assert [p.perplexity_ratio for p in found] == [1.0, 1.1, 1.3]
 
 
-class _Up:
-    higher_is_better = True
-
-
 def rows(main: tuple[float, float, float], control: float) -> list[dict]:
     value, low, high = main
 
@@ -254,6 +250,7 @@ def rows(main: tuple[float, float, float], control: float) -> list[dict]:
             "low": low,
             "high": high,
             "difference": gap,
+            "extra": {},
             "perplexity": {"ratio": 1.1},
         }
 
@@ -273,8 +270,15 @@ def rows(main: tuple[float, float, float], control: float) -> list[dict]:
     ],
 )
 def test_the_verdict_reads_the_controls(main, control, said):
-    text = verdict(rows(main, control), _Up(), "accuracy", budget=1.15)  # type: ignore
+    text = verdict(rows(main, control), "accuracy", higher_is_better=True, budget=1.15)
     assert text.startswith(said)
+
+
+def test_one_strong_draw_of_a_control_is_enough_to_doubt():
+    table = rows((0.9, 0.8, 1.0), 0.1)
+    table[1]["extra"] = {"strongest draw": 0.95}
+    text = verdict(table, "accuracy", higher_is_better=True, budget=1.15)
+    assert text.startswith("Not beyond the controls")
 
 
 def test_settings_know_their_layers():
