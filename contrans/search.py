@@ -41,7 +41,7 @@ def candidates(source: int, target: int, *, low: float = 0.4) -> list[tuple[int,
 
     Example:
         >>> candidates(4, 6)
-        [(1, 2), (2, 2), (2, 3), (3, 3), (3, 4)]
+        [(1, 2), (2, 2), (2, 3), (3, 3), (2, 4), (3, 4)]
     """
     found = []
     for s, t in pair_layers(source, target, low=low):

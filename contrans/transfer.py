@@ -28,7 +28,7 @@ def pair_layers(source: int, target: int, *, low: float = 0.0) -> list[tuple[int
 
     Example:
         >>> pair_layers(4, 6, low=0.5)
-        [(2, 3), (3, 4), (3, 5)]
+        [(2, 3), (2, 4), (3, 5)]
     """
     pairs = []
     for t in range(target):
