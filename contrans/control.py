@@ -124,29 +124,63 @@ class Steer:
         Raises:
             ValueError: when the vector belongs to another model.
         """
-        self._check(lm)
+        check_fits(self.vector, lm, any_model=self.any_model)
         edits = {
             layer: _adder(push, self.keep_norm)
             for layer, push in self.pushes(lm.layers).items()
             if self.strength != 0.0
         }
-        with edit_residual(lm, edits, positions=self.positions, skip_bos=self.skip_bos):
+        with edit_residual(
+            lm,
+            edits,
+            positions=self.positions,
+            skip_bos=self.skip_bos,
+            by_token=True,
+        ):
             yield lm
 
-    def _check(self, lm: LM) -> None:
-        if self.vector.hidden != lm.hidden:
-            raise ValueError(
-                f"a vector of width {self.vector.hidden} (for {self.vector.name!r}) "
-                f"does not fit {lm.name!r} of width {lm.hidden}; transplant it: "
-                f"contrans transplant {self.vector.name} {lm.name} ..."
-            )
-        if not self.any_model and self.vector.model != lm.fingerprint:
-            raise ValueError(
-                f"this vector was made for {self.vector.name!r} "
-                f"({self.vector.model}), not for {lm.name!r} ({lm.fingerprint}); "
-                f"transplant it (contrans transplant {self.vector.name} {lm.name} ...) "
-                "or, if both are the same model in other precision, pass any_model=True"
-            )
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """A model as far as a vector has to know it, in memory or on disk."""
+
+    @property
+    def name(self) -> str:
+        """What it was loaded as."""
+        ...
+
+    @property
+    def hidden(self) -> int:
+        """Width of its residual stream."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of its weights."""
+        ...
+
+
+def check_fits(
+    vector: ConceptVector, model: Fingerprinted, *, any_model: bool = False
+) -> None:
+    """Refuse a vector of another model.
+
+    Raises:
+        ValueError: when the width differs, or the weights and `any_model` is false.
+    """
+    if vector.hidden != model.hidden:
+        raise ValueError(
+            f"a vector of width {vector.hidden} (for {vector.name!r}) does not fit "
+            f"{model.name!r} of width {model.hidden}; transplant it: "
+            f"contrans transplant {vector.name} {model.name} ..."
+        )
+    if not any_model and vector.model != model.fingerprint:
+        raise ValueError(
+            f"this vector was made for {vector.name!r} ({vector.model}), not for "
+            f"{model.name!r} ({model.fingerprint}); transplant it (contrans transplant "
+            f"{vector.name} {model.name} ...) or, if both are the same model in other "
+            "precision, pass any_model=True (--any-model on the command line)"
+        )
 
 
 def _adder(push: Tensor, keep_norm: bool) -> Edit:

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from contrans import zoo
+from contrans.fingerprint import weights_fingerprint
 from contrans.rows import pad
 from contrans.seeds import seeded
 
@@ -134,16 +135,7 @@ class LM:
         It samples 16 numbers of every parameter, so it takes milliseconds and still
         tells a fine-tuned model from its base.
         """
-        seen = hashlib.sha256()
-        for name, parameter in sorted(self.model.named_parameters()):
-            seen.update(f"{name}{tuple(parameter.shape)}".encode())
-            if not parameter.is_floating_point() or not parameter.numel():
-                continue
-            flat = self._weight(name).reshape(-1)
-            index = torch.linspace(0, flat.numel() - 1, 16, dtype=torch.float64)
-            sample = flat[index.long().to(flat.device)].to("cpu", torch.bfloat16)
-            seen.update(sample.view(torch.int16).numpy().tobytes())
-        return seen.hexdigest()[:16]
+        return weights_fingerprint(self.model.named_parameters(), self._weight)
 
     def _weight(self, name: str) -> Tensor:
         """A parameter's values, also where accelerate keeps them elsewhere."""

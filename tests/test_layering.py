@@ -6,7 +6,7 @@ from pathlib import Path
 import contrans
 
 FLOORS = [
-    {"types", "registry", "seeds", "rows"},
+    {"types", "registry", "seeds", "rows", "fingerprint"},
     {"store", "data", "zoo", "models"},
     {"hooks"},
     {"activations", "neurons"},
