@@ -68,6 +68,45 @@ def perplexity(
     Raises:
         ValueError: when there is nothing to score, or for a window that does not fit.
     """
+    nll, tokens, owners = _losses(
+        lm, texts, window, stride, tokens_per_batch=tokens_per_batch, progress=progress
+    )
+    return _summary(nll, tokens, owners)
+
+
+def text_losses(
+    lm: LM, texts: Sequence[str], *, progress: Progress | None = None
+) -> list[tuple[float, float]]:
+    """What `perplexity` is made of, text by text, so that two controls can be paired.
+
+    Args:
+        lm: the model, with whatever control is active.
+        texts: neutral texts.
+        progress: called with (windows done, windows in all).
+
+    Returns:
+        Per text, (negative log-likelihood in nats, tokens scored); (0, 0) for a text
+        with nothing to score.
+
+    Raises:
+        ValueError: when there is nothing to score at all.
+    """
+    nll, tokens, owners = _losses(lm, texts, None, None, progress=progress)
+    sums = np.zeros((len(texts), 2))
+    np.add.at(sums, owners, np.stack([nll, tokens], axis=1))
+    return [(float(loss), float(count)) for loss, count in sums]
+
+
+def _losses(
+    lm: LM,
+    texts: Sequence[str],
+    window: int | None,
+    stride: int | None,
+    *,
+    tokens_per_batch: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per window: negative log-likelihood, tokens scored, and the row of its text."""
     window = min(lm.context, WINDOW) if window is None else window
     head = lm.special_affixes[0]
     inner = window - max(len(head) - 1, 0)
@@ -101,8 +140,7 @@ def perplexity(
     scores = score_continuations(
         lm, items, tokens_per_batch=tokens_per_batch, progress=progress
     )
-    nll, tokens = -scores.total.numpy(), scores.tokens.numpy()
-    return _summary(nll, tokens, np.array(owners))
+    return -scores.total.numpy(), scores.tokens.numpy(), np.array(owners)
 
 
 def _summary(nll: np.ndarray, tokens: np.ndarray, owners: np.ndarray) -> Perplexity:
