@@ -7,13 +7,13 @@ import contrans
 
 FLOORS = [
     {"types", "registry", "seeds", "rows", "fingerprint"},
-    {"store", "data", "zoo", "models"},
-    {"hooks"},
+    {"store", "data", "zoo", "models", "library"},
+    {"hooks", "resume"},
     {"activations", "neurons"},
     {"concept", "linear_map"},
     {"transfer", "control", "diagnostics"},
     {"methods", "evaluation"},
-    {"search", "export", "library", "checks"},
+    {"search", "export", "checks"},
     {"stages", "pipeline", "recipes", "report", "plots"},
     {"cli", "studio"},
 ]

@@ -43,7 +43,12 @@ class PackInfo:
     """Whether more of what the task counts means more of the concept."""
 
 
-def _entry(name: str, meta: dict[str, Any], folder: Path) -> PackInfo:
+def read_entry(name: str, meta: dict[str, Any], folder: Path) -> PackInfo:
+    """A pack, from what its index says.
+
+    Raises:
+        ValueError: for an unknown kind of task.
+    """
     stem = name.removeprefix(ZOO_PREFIX)
     task = meta.get("task") or {}
     kind = task.get("kind", "likelihood")
@@ -82,7 +87,7 @@ def catalogue_of_packs() -> dict[str, PackInfo]:
             continue
         for key, meta in json.loads(index.read_text(encoding="utf-8")).items():
             name = key if key.startswith("zoo") else prefix + key
-            found[name] = _entry(name, meta, folder)
+            found[name] = read_entry(name, meta, folder)
     return found
 
 

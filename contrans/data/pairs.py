@@ -1,9 +1,8 @@
 """Concepts as data: prompt pairs in three splits, and how their effect is measured."""
 
-import random
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,25 @@ from contrans.data.catalogue import (
     PackInfo,
     catalogue_of_packs,
     pack_info,
+    read_entry,
 )
 from contrans.data.readers import (
     Row,
     json_lines,
+    parse_json,
     read_rows,
     read_text,
     split_field,
     text_field,
 )
+from contrans.data.splits import by_split
+from contrans.library import Library, main_file, named, resolve_pairs
 from contrans.registry import unknown
 from contrans.store import digest
 from contrans.types import PromptPairs
 
 EMOTION_LINE = "The emotion of the above scenario is"
 """What every emotion prompt ends with; the model goes on with the emotion."""
-SHARES = (0.6, 0.2, 0.2)
-"""Refine, validate and test shares of a file without splits."""
-FEWEST_PAIRS = 5
-"""Pairs below which three splits make no sense."""
 _FILE_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".gz", ".txt")
 
 
@@ -123,7 +122,7 @@ def read_pairs(path: str | Path, *, concept: str | None = None) -> PromptPairs:
 def load_concept(
     name_or_path: str | Path, *, answer: str | None = None, seed: int = 0
 ) -> Concept:
-    """A built-in pack, or a user's own pairs.
+    """A built-in pack, a user's own pairs, or pairs of the library (`honesty@2`).
 
     Files are JSON `{"pos": [...], "neg": [...]}`, a JSON list of `[positive,
     negative]`, JSONL with `positive` and `negative`, or CSV/TSV with that header. A
@@ -131,7 +130,8 @@ def load_concept(
     60/20/20 by `seed`.
 
     Args:
-        name_or_path: see `concepts()` for the packs.
+        name_or_path: see `concepts()` for the packs. A name without a version means
+            the pack where there is one, else the newest version in the library.
         answer: for prompts that end in "The emotion of the above scenario is", the
             word the model should say; found in the file name if it is one of the six.
             Without an answer the effect is measured as likelihood of held-out pairs.
@@ -149,11 +149,28 @@ def load_concept(
         return _load_pack(pack_info(name), answer)
     if path.suffix in _FILE_SUFFIXES or path.exists() or isinstance(name_or_path, Path):
         return _load_file(path, answer, seed)
-    error = unknown("concept", name, known)
+    if named(name):
+        return _load_kept(name, answer, seed)
+    error = unknown("concept", name, {*known, *Library().names()})
     raise KeyError(
         f"{error.args[0]}. For your own pairs, give a file that ends in "
         ".json, .jsonl, .csv or .tsv"
     )
+
+
+def _load_kept(reference: str, answer: str | None, seed: int) -> Concept:
+    """Pairs of the library; the origin names the entry and its hash."""
+    entry, files = resolve_pairs(reference)
+    path, meta = files[main_file(entry)], files.get("pack.json")
+    if meta is None:
+        answer = answer or entry.about.get("answer")
+        found = _load_file(path, answer, seed, stem=entry.name)
+    else:
+        index = parse_json(meta, read_text(meta))
+        info = read_entry(entry.name, index, path.parent)
+        info = replace(info, path=path, items=files.get("items.jsonl"))
+        found = _load_pack(info, answer)
+    return replace(found, origin=f"library {entry.label} {entry.id}")
 
 
 def _load_pack(info: PackInfo, answer: str | None = None) -> Concept:
@@ -231,9 +248,11 @@ def _choices(
     return tuple(options), right
 
 
-def _load_file(path: Path, answer: str | None, seed: int) -> Concept:
+def _load_file(
+    path: Path, answer: str | None, seed: int, *, stem: str | None = None
+) -> Concept:
     rows = read_rows(path)
-    stem = path.name.split(".")[0]
+    stem = stem or path.name.split(".")[0]
     ends = all(
         text.endswith(EMOTION_LINE)
         for row in rows
@@ -271,7 +290,7 @@ def _concept(
     origin: str,
     seed: int,
 ) -> Concept:
-    parts = _by_split(path, rows, seed)
+    parts = by_split(path, rows, seed)
     pairs = {
         split: PromptPairs(
             tuple(row.positive for row in part),
@@ -300,38 +319,3 @@ def _concept(
         origin=origin,
         digest=digest(content),
     )
-
-
-def _by_split(path: Path, rows: Sequence[Row], seed: int) -> dict[str, Sequence[Row]]:
-    """Rows by their own splits, or 60/20/20 at random when the file names none."""
-    bare = next((row for row in rows if row.split is None), None)
-    named = next((row for row in rows if row.split is not None), None)
-    if bare is not None and named is not None:
-        raise ValueError(
-            f"{path}, {bare.where}: no split, but {named.where} has {named.split!r}; "
-            "give every pair a split, or none"
-        )
-    if named is not None:
-        parts = {s: [row for row in rows if row.split == s] for s in SPLITS}
-        empty = [split for split, part in parts.items() if not part]
-        if empty:
-            raise ValueError(
-                f"{path}: no pairs with split {' or '.join(map(repr, empty))}; every "
-                f"one of {', '.join(SPLITS)} needs some, or leave the field out to have "
-                "the pairs split for you"
-            )
-        return {split: part for split, part in parts.items()}
-    if len(rows) < FEWEST_PAIRS:
-        raise ValueError(
-            f"{path}: {len(rows)} pairs are too few to make a vector and to test it on "
-            f"other texts; give at least {FEWEST_PAIRS} (20 or more are sensible)"
-        )
-    order = list(range(len(rows)))
-    random.Random(seed).shuffle(order)
-    held = max(round(SHARES[1] * len(rows)), 1)
-    cut = len(rows) - 2 * held
-    spans = (slice(0, cut), slice(cut, cut + held), slice(cut + held, None))
-    return {
-        split: [rows[i] for i in sorted(order[span])]
-        for split, span in zip(SPLITS, spans, strict=True)
-    }

@@ -1,0 +1,171 @@
+"""Keeping a library sound: what is damaged, what can go."""
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from contrans.library.core import Library, Progress
+from contrans.library.entries import Entry, object_name, record_name
+from contrans.library.lineage import children
+from contrans.library.place import PART
+
+STALE_SECONDS = 24 * 3600.0
+"""Age from which an unfinished file belongs to no one who is still writing it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something damaged."""
+
+    file: str
+    """Where it is."""
+    message: str
+    entries: tuple[str, ...] = ()
+    """The entries that need it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What was taken out."""
+
+    entry: Entry | None
+    objects: tuple[str, ...]
+    """Files deleted."""
+    bytes: int
+
+
+def verify(library: Library, progress: Progress | None = None) -> tuple[Problem, ...]:
+    """Read every record and hash every file again.
+
+    Args:
+        library: what to check.
+        progress: called with (files done, files in all).
+
+    Returns:
+        What is damaged; nothing when all is well.
+    """
+    damaged: list[str] = []
+    entries = library.entries(damaged=damaged)
+    found = [Problem(message.split(": ")[0], message) for message in damaged]
+    users: dict[str, list[str]] = {}
+    hashes: dict[str, tuple[str, int]] = {}
+    for entry in entries:
+        for name, file in entry.files.items():
+            path = object_name(file.sha256, name)
+            users.setdefault(path, []).append(entry.label)
+            hashes[path] = (file.sha256, file.bytes)
+    sizes = library.place.sizes("objects")
+    whole = {path: size for path, size in sizes.items() if PART not in path}
+    paths = sorted({*whole, *hashes})
+    for i, path in enumerate(paths, start=1):
+        said = _check(library, path, sizes, hashes)
+        if said is not None:
+            labels = tuple(users.get(path, ()))
+            whose = f" (needed by {', '.join(labels)})" if labels else ""
+            where = library.place.at(path)
+            found.append(Problem(where, f"{where}: {said}{whose}", labels))
+        if progress is not None:
+            progress(i, len(paths))
+    return tuple(found)
+
+
+def _check(
+    library: Library,
+    path: str,
+    sizes: dict[str, int],
+    hashes: dict[str, tuple[str, int]],
+) -> str | None:
+    wanted = hashes.get(path, (path.rsplit("/", 1)[-1].partition(".")[0], -1))
+    if path not in sizes:
+        return "missing"
+    if wanted[1] not in (-1, sizes[path]):
+        return f"corrupted: {sizes[path]} bytes instead of {wanted[1]}"
+    found = library.place.sha256(path)
+    if found != wanted[0]:
+        return f"corrupted: its bytes have the hash {found[:12]}, not {wanted[0][:12]}"
+    return None
+
+
+def remove(
+    library: Library, reference: str, *, force: bool = False, prune: bool = False
+) -> Removed:
+    """Take an entry out; its number is never given again.
+
+    Args:
+        library: where from.
+        reference: one version, `name@version`.
+        force: also when other entries were made from it.
+        prune: also delete the files that no entry needs any more.
+
+    Raises:
+        KeyError: when there is no such entry.
+        ValueError: when another entry was made from it, or no version was said.
+    """
+    with library.place.lock():
+        entry = library.find(reference)
+        if entry.label != reference:
+            raise ValueError(
+                f"{reference!r} now means {entry.label}; name the version to remove: "
+                f"contrans concepts remove {entry.label}"
+            )
+        others = [one for one in library.list() if one.label != entry.label]
+        needed = children(entry, others)
+        if needed and not force and all(one.id != entry.id for one in others):
+            raise ValueError(
+                f"{', '.join(one.label for one in needed)} came from {entry.label}; "
+                "remove those first, or pass --force to break their lineage"
+            )
+        if prune:
+            _check_prunable(library, force=force)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        mark = json.dumps({"removed": now, "id": entry.id}, indent=2) + "\n"
+        record = record_name(entry.name, entry.version)
+        library.place.put(record.replace(".json", ".removed.json"), mark.encode())
+        library.place.delete(record)
+        gone = _sweep(library) if prune else {}
+    return Removed(entry, tuple(gone), sum(gone.values()))
+
+
+def prune(library: Library, *, force: bool = False) -> Removed:
+    """Delete files that no entry needs, and what interrupted commands left.
+
+    Raises:
+        ValueError: when a record is damaged, or the place cannot be locked.
+    """
+    with library.place.lock():
+        _check_prunable(library, force=force)
+        gone = _sweep(library)
+    return Removed(None, tuple(gone), sum(gone.values()))
+
+
+def _check_prunable(library: Library, *, force: bool) -> None:
+    library.entries()  # a damaged record may need any of the files: an error
+    if library.place.folder is None and not force:
+        raise ValueError(
+            f"{library.name} cannot be locked: a file that someone is pushing now could "
+            "be deleted. Make sure that no one is, then pass --force"
+        )
+
+
+def _sweep(library: Library) -> dict[str, int]:
+    needed = {path for entry in library.entries() for path in entry.objects()}
+    found = library.place.sizes("objects")
+    gone = {
+        path: size
+        for path, size in found.items()
+        if path not in needed and (PART not in path or _stale(library, path))
+    }
+    for path in gone:
+        library.place.delete(path)
+    return gone
+
+
+def _stale(library: Library, path: str) -> bool:
+    folder = library.place.folder
+    if folder is None:
+        return False
+    try:
+        return time.time() - (folder / path).stat().st_mtime > STALE_SECONDS
+    except FileNotFoundError:
+        return False
