@@ -1,0 +1,1 @@
+"""Out of contrans: baked checkpoints, GGUF, lm-evaluation-harness, neighbouring tools."""
