@@ -12,7 +12,9 @@ from typing import Any
 
 import contrans
 from contrans.comparison import compare
+from contrans.data.catalogue import pin_concept
 from contrans.job import prepare
+from contrans.library import Library, is_reference
 from contrans.settings import Settings
 from contrans.stages import StageProgress, Stages
 from contrans.store import (
@@ -44,7 +46,7 @@ def run_transplant(
     Args:
         source: the (aligned) model that has the concept: hub id, folder, `zoo/...`.
         target: the model that receives it.
-        concept: a built-in pack, or a file of pairs.
+        concept: a built-in pack, a file of pairs, or an entry of the library.
         out: folder for `vector.safetensors`, `report.md`, `report.html` and
             `results.json`; None writes nothing.
         force: overwrite what another run left in `out`.
@@ -61,6 +63,7 @@ def run_transplant(
         FileExistsError: when `out` holds the results of other settings.
         ValueError, KeyError, FileNotFoundError: for settings or files that cannot work.
     """
+    concept = pin_concept(concept)
     chosen = Settings(source=source, target=target, concept=concept, **settings)
     chosen.check()
     folder = None if out is None else Path(out)
@@ -101,6 +104,8 @@ def _settings_digest(settings: Settings) -> str:
         value = getattr(settings, name)
         if value is not None and Path(value).is_file():
             files[name] = digest(Path(value).read_text(encoding="utf-8"))
+    if is_reference(settings.concept):
+        files["concept"] = Library().find(settings.concept).id
     return digest([contrans.__version__, asdict(settings), files])
 
 

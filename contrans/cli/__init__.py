@@ -20,10 +20,11 @@ class Verb(NamedTuple):
     help: str
 
 
-_MAIN, _STAGES, _USE, _LOOK = (
+_MAIN, _STAGES, _USE, _TRUST, _LOOK = (
     "The main job",
     "Its stages",
     "Use a vector",
+    "Trust a vector",
     "Look around",
 )
 VERBS = {
@@ -67,6 +68,16 @@ VERBS = {
         "contrans.cli.evaluate:evaluate",
         "Measure vectors on held-out prompts, beside random controls.",
     ),
+    "check": Verb(
+        _TRUST,
+        "contrans.cli.check:check",
+        "Run a regression suite of concepts; for CI.",
+    ),
+    "concepts": Verb(
+        _USE,
+        "contrans.cli.concepts:app",
+        "A library of your concepts: versions, lineage, sharing.",
+    ),
     "show": Verb(
         _LOOK,
         "contrans.cli.show:show",
@@ -83,7 +94,7 @@ VERBS = {
         "Train or export the embedded models.",
     ),
 }
-_CACHED = ("transplant", "demo", "zoo")
+_CACHED = ("transplant", "demo", "check", "zoo")
 """Verbs whose finished stages outlive an interruption."""
 PLAIN: dict[str, Any] = {
     "rich_markup_mode": None,
@@ -119,7 +130,7 @@ def debugging() -> bool:
     return bool(os.environ.get("CONTRANS_DEBUG"))
 
 
-def _help_text(text: str) -> str:
+def help_text(text: str) -> str:
     """A docstring with its indented paragraphs marked as not to be wrapped."""
     parts = text.split("\n\n")
     return "\n\n".join(f"\b\n{p}" if "\n  " in f"\n{p}" else p for p in parts)
@@ -143,7 +154,7 @@ class LazyGroup(TyperGroup):
         if isinstance(found, typer.Typer):
             return typer.main.get_command(found)
         single = typer.Typer(**PLAIN)
-        single.command(cmd_name, help=_help_text(_docstring(found)))(found)
+        single.command(cmd_name, help=help_text(_docstring(found)))(found)
         command = typer.main.get_command(single)
         command.short_help = VERBS[cmd_name].help
         return command

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from contrans.cli import options, screen
+from contrans.library.entries import is_reference
 
 
 def show(
@@ -22,7 +23,13 @@ def show(
       contrans show contrans-demo
       contrans show contrans-demo/vector.safetensors
       contrans show link.safetensors --json | jq .report
+      contrans show honesty@2
     """
+    if is_reference(str(path)) and not path.exists():
+        from contrans.cli.concepts import show as show_entry
+
+        show_entry(str(path), json_=json_)
+        return
     if not path.exists():
         raise FileNotFoundError(f"no file or folder {path}; check the name")
     if path.is_dir():

@@ -11,6 +11,7 @@ from typing import Any
 from contrans.cli import screen
 from contrans.cli.options import parse_layers
 from contrans.control import Steer
+from contrans.library import file_named, named
 from contrans.store import load
 from contrans.types import ConceptVector
 
@@ -42,8 +43,7 @@ def load_vectors(
         )
     found = []
     for i, file in enumerate(files):
-        path = Path(file)
-        path = path / "vector.safetensors" if path.is_dir() else path
+        path = file_named(file, "vector")
         vector = load(path, "concept-vector")
         if given:
             strength = given[i % len(given)]
@@ -53,7 +53,8 @@ def load_vectors(
             raise ValueError(
                 "--unit relative needs --strength, such as 0.3 (30% of the stream)"
             )
-        label = f"{path.parent.name or '.'}" if Path(file).is_dir() else path.stem
+        label = path.parent.name or "." if Path(file).is_dir() else path.stem
+        label = file if named(file) else label
         found.append(Vector(label, vector, strength))
     return found
 

@@ -9,6 +9,7 @@ import typer
 
 import contrans
 from contrans.cli import options, screen
+from contrans.library.entries import is_reference
 
 
 def transplant(
@@ -17,13 +18,14 @@ def transplant(
         typer.Argument(
             metavar="SOURCE",
             help="Model that has the concept: hub id, folder or zoo/NAME. Or a vector "
-            "(.safetensors), when TARGET is a map.",
+            "(.safetensors or NAME@VERSION), when TARGET is a map.",
         ),
     ],
     target: Annotated[
         str,
         typer.Argument(
-            metavar="TARGET", help="Model that receives it; or a map (.safetensors)."
+            metavar="TARGET",
+            help="Model that receives it; or a map (.safetensors or NAME@VERSION).",
         ),
     ],
     out: Annotated[
@@ -35,7 +37,9 @@ def transplant(
     concept: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Built-in concept: see contrans ls concepts."
+            metavar="NAME",
+            help="Built-in concept (contrans ls concepts), or NAME@VERSION of your "
+            "library (contrans concepts list).",
         ),
     ] = None,
     pairs: Annotated[
@@ -160,7 +164,9 @@ def transplant(
       contrans generate TARGET "Your prompt" --steer DIR --compare
       contrans chat TARGET --steer DIR
     """
-    files = [name.endswith(".safetensors") for name in (source, target)]
+    files = [
+        name.endswith(".safetensors") or is_reference(name) for name in (source, target)
+    ]
     if any(files):
         _apply(source, target, out, files, same_space=same_space, force=force)
         return
@@ -217,6 +223,8 @@ def _finished(out: Path, command: dict[str, Any]) -> dict[str, Any] | None:
     """
     if any(command[name] and Path(command[name]).exists() for name in _FILES):
         return None
+    if is_reference(str(command["concept"])):
+        return None
     try:
         found = json.loads((out / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -246,7 +254,10 @@ def run(
         force: run even where the results are already there.
         **settings: what differs from `DEFAULTS`.
     """
+    from contrans.data.catalogue import pin_concept
+
     settings = DEFAULTS | settings
+    settings["concept"] = pin_concept(settings["concept"])
     results = None
     if not force:
         results = _finished(out, {"source": source, "target": target, **settings})
@@ -300,15 +311,16 @@ def _apply(
     if not all(files):
         raise ValueError(
             f"{vector_file} and {map_file}: give two models, or a vector and a map "
-            "(both .safetensors files), not one of each"
+            "(.safetensors files or entries of the library), not one of each"
         )
     screen.check_new(out, force=force)
     from contrans.cli.norms import carried
+    from contrans.library import file_named
     from contrans.store import load, save
     from contrans.transfer import assume_model, transplant as move
 
-    vector = load(vector_file, "concept-vector")
-    link = load(map_file, "linear-map")
+    vector = load(file_named(vector_file, "vector"), "concept-vector")
+    link = load(file_named(map_file, "map"), "linear-map")
     if same_space:
         vector = assume_model(vector, link)
     elif vector.model != link.source.model:

@@ -123,8 +123,4 @@ def file_named(text: str | Path, want: Want) -> Path:
     path = Path(text)
     if path.is_dir() and want == "vector":
         return path / "vector.safetensors"
-    if not path.suffix and named(str(text)):
-        return resolve(str(text), want)
-    if is_reference(str(text)) and not path.exists():
-        return resolve(str(text), want)
-    return path
+    return resolve(str(text), want) if named(str(text)) else path
