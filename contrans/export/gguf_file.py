@@ -14,6 +14,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,22 @@ DEFAULT_ALIGNMENT = 32
 F32, F16, BF16 = 0, 1, 30
 """ggml's numbers for the types of numbers that a bias or a direction can have."""
 TYPE_NAMES = {F32: "F32", F16: "F16", BF16: "BF16", 8: "Q8_0"}
+BLOCK_SIZES = {
+    F32: (1, 4),
+    F16: (1, 2),
+    2: (32, 18),  # Q4_0, and so on up to Q8_0
+    3: (32, 20),
+    6: (32, 22),
+    7: (32, 24),
+    8: (32, 34),
+    10: (256, 84),  # Q2_K to Q6_K
+    11: (256, 110),
+    12: (256, 144),
+    13: (256, 176),
+    14: (256, 210),
+    BF16: (1, 2),
+}
+"""How many numbers of a type lie in how many bytes, to notice a file cut short."""
 _SCALARS = {
     0: "<B",
     1: "<b",
@@ -210,12 +227,14 @@ def _parse(path: Path, version: int, data: mmap.mmap) -> GgufFile:
     base = padded(cursor.at, alignment)
     starts = sorted({base + offset for *_, offset in described})
     end_of = dict(zip(starts, [*starts[1:], len(data)], strict=True))
-    if starts and starts[-1] > len(data):
-        raise struct.error("the data of the last tensors is missing")
     places = [
         TensorPlace(name, shape, kind, base + offset, end_of[base + offset])
         for name, shape, kind, offset in described
     ]
+    for place in places:
+        numbers, size = BLOCK_SIZES.get(place.kind, (1, 0))
+        if place.start + prod(place.shape) // numbers * size > place.stop:
+            raise struct.error(f"the data of {place.name} is missing")
     return GgufFile(
         path,
         version,
