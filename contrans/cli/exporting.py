@@ -1,0 +1,152 @@
+"""What `contrans export` does once its options are read.
+
+Imports torch: `cli/export.py` imports this module inside its function.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from contrans.cli import screen
+from contrans.cli.steering import Vector, load_vectors, steer
+from contrans.control import Steer
+from contrans.export.bake import BakeReport, bake
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """A vector with its strength and layers, and what was measured with it."""
+
+    given: str
+    """How the user named it."""
+    control: Steer
+    results: dict[str, Any] | None
+
+    def bake(
+        self,
+        model: str,
+        out: Path,
+        context: int | None,
+        revision: str | None,
+        force: bool,
+    ) -> dict[str, Any]:
+        """A checkpoint with the edit in its biases."""
+        with screen.Bars() as bars:
+            report = bake(
+                self._bound(model),
+                model,
+                out,
+                force=force,
+                context=context,
+                revision=revision,
+                results=self.results,
+                progress=bars.stage("tensors"),
+            )
+        return {"kind": "bake", "report": report, "said": _said(report)}
+
+    def gguf(self, path: Path, force: bool) -> dict[str, Any]:
+        """A control vector for llama.cpp."""
+        from contrans.export.gguf import write_control_vector
+
+        write_control_vector(self.control, path, force=force)
+        said = (
+            f"wrote a control vector to {path}\n"
+            f"use it: llama-cli -m MODEL.gguf --control-vector {path}"
+        )
+        return {"kind": "gguf", "path": str(path), "said": said}
+
+    def bake_gguf(self, source: Path, out: Path, force: bool) -> dict[str, Any]:
+        """A GGUF model with the edit in its biases."""
+        from contrans.export.gguf_bake import bake_gguf
+
+        with screen.Bars() as bars:
+            report = bake_gguf(
+                self.control, source, out, force=force, progress=bars.stage("tensors")
+            )
+        said = f"wrote {source} with the vector baked in to {out}\nrun it: llama-cli -m {out}"
+        return {"kind": "bake-gguf", "report": report, "said": said}
+
+    def lm_eval(self, path: Path, model: str | None, force: bool) -> dict[str, Any]:
+        """A steering file for lm-evaluation-harness."""
+        from contrans.export.lm_eval import write_steering_file
+
+        report = write_steering_file(self.control, path, model=model, force=force)
+        name = model or self.control.vector.name
+        said = (
+            f"wrote a steering file to {path}\nuse it: lm_eval --model steered "
+            f"--model_args pretrained={name},steer_path={path} --tasks TASK"
+        )
+        return {"kind": "lm-eval", "report": report, "said": said}
+
+    def _bound(self, model: str) -> Steer:
+        """The control; files of other programs do not say which model they are for."""
+        if not self.control.vector.model and not self.control.any_model:
+            raise ValueError(
+                f"{self.given} does not say which model it was made for; if that is "
+                f"{model}, pass --any-model"
+            )
+        return self.control
+
+
+def load_control(
+    given: str,
+    *,
+    strength: float | None,
+    unit: str,
+    layers: str | None,
+    any_model: bool,
+) -> Loaded:
+    """Read the vector and what lies beside it.
+
+    Raises:
+        FileNotFoundError, ValueError, KeyError: see `steering.load_vectors`.
+    """
+    path = Path(given)
+    if path.suffix == ".gguf":
+        from contrans.export.gguf import read_control_vector
+
+        if unit == "relative" and strength is None:
+            raise ValueError("--unit relative needs --strength, such as 0.3")
+        value = read_control_vector(path)
+        vector = Vector(path.stem, value, 1.0 if strength is None else strength)
+    else:
+        chosen = None if strength is None else [strength]
+        vector = load_vectors([given], chosen, unit)[0]
+    control = steer(vector, unit=unit, layers=layers, any_model=any_model)
+    return Loaded(given, control, _results(path))
+
+
+def _results(path: Path) -> dict[str, Any] | None:
+    """`results.json` of the transplant, in the folder or beside the file."""
+    file = (path if path.is_dir() else path.parent) / "results.json"
+    if not path.exists() or not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        screen.note(
+            f"warning: {file} is not readable JSON and was left out of the card"
+        )
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _said(report: BakeReport) -> str:
+    """What a person wants to know of a baked checkpoint."""
+    how = report.slot
+    if report.architecture != report.base_architecture:
+        how += f", re-hosted from {report.base_architecture} as {report.architecture}"
+    blocks = ", ".join(map(str, report.layers))
+    lines = [
+        f"baked {' + '.join(report.concepts)} into {report.base}: {report.folder} "
+        f"({report.bytes / 1e6:,.0f} MB in {report.files} file"
+        f"{'s' if report.files > 1 else ''})",
+        f"block {blocks}, {how}, stored as {', '.join(report.dtypes)} "
+        f"(rounding: {100 * report.rounding:.2g}% of the edit)",
+    ]
+    if report.context:
+        lines.append(f"serve texts of at most {report.context} tokens")
+    lines += [f"warning: {warning}" for warning in report.warnings]
+    lines.append(f"serve it: vllm serve {report.folder}")
+    return "\n".join(lines)
