@@ -95,6 +95,36 @@ FAMILIES: dict[str, tuple[str, str, dict]] = {
 }
 
 
+_BLOOM = {k: _NEOX[k] for k in ("vocab_size", "hidden_size", "bos_token_id")}
+MORE_FAMILIES: dict[str, tuple[str, str, dict]] = {
+    "gptj": ("GPTJConfig", "GPTJForCausalLM", {**_GPT2, "rotary_dim": 4}),
+    "gpt_bigcode": ("GPTBigCodeConfig", "GPTBigCodeForCausalLM", _GPT2),
+    "gpt_neo": (
+        "GPTNeoConfig",
+        "GPTNeoForCausalLM",
+        {
+            **{k: v for k, v in _NEOX.items() if "attention" not in k},
+            "num_layers": LAYERS,
+            "num_heads": 4,
+            "attention_types": [[["global"], LAYERS]],
+        },
+    ),
+    "phi": ("PhiConfig", "PhiForCausalLM", _SIZES),
+    "bloom": (
+        "BloomConfig",
+        "BloomForCausalLM",
+        {**_BLOOM, "n_layer": LAYERS, "n_head": 4},
+    ),
+    "starcoder2": ("Starcoder2Config", "Starcoder2ForCausalLM", _SIZES),
+    "granite": (
+        "GraniteConfig",
+        "GraniteForCausalLM",
+        {**_SIZES, "residual_multiplier": 0.3},
+    ),
+}
+"""Built on request by `make_lm`; the `lm` fixture leaves them out."""
+
+
 @cache
 def byte_tokenizer(*, bos: bool = False, pad: bool = True) -> PreTrainedTokenizerFast:
     """One token a byte; with `bos`, every text begins with <s>."""
@@ -128,7 +158,7 @@ def character_tokenizer() -> PreTrainedTokenizerFast:
 
 def tiny_model(family: str, *, seed: int = 0, **changes) -> torch.nn.Module:
     """A random model of a family, with weights large enough to tell states apart."""
-    config_name, model_name, options = FAMILIES[family]
+    config_name, model_name, options = {**FAMILIES, **MORE_FAMILIES}[family]
     config = getattr(transformers, config_name)(**{**options, **changes})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
