@@ -6,15 +6,15 @@ from pathlib import Path
 import contrans
 
 FLOORS = [
-    {"types", "registry", "seeds", "rows", "fingerprint"},
+    {"types", "registry", "seeds", "layer_ranges", "rows", "fingerprint"},
     {"store", "data", "zoo", "models", "library"},
     {"hooks", "resume"},
     {"activations", "neurons"},
     {"concept", "linear_map"},
     {"transfer", "control", "diagnostics"},
     {"methods", "evaluation"},
-    {"search", "export", "checks"},
-    {"stages", "pipeline", "recipes", "report", "plots"},
+    {"search", "export"},
+    {"stages", "pipeline", "checks", "ab", "recipes", "report", "plots"},
     {"cli", "studio"},
 ]
 ROOT = Path(contrans.__file__).parent

@@ -68,6 +68,11 @@ VERBS = {
         "contrans.cli.evaluate:evaluate",
         "Measure vectors on held-out prompts, beside random controls.",
     ),
+    "export": Verb(
+        _USE,
+        "contrans.cli.export:export",
+        "Bake a vector into a checkpoint, or write it for llama.cpp, lm-eval, ...",
+    ),
     "check": Verb(
         _TRUST,
         "contrans.cli.check:check",

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from contrans.layer_ranges import parse_layers as parse_layers
+
 
 def _dtype(value: str) -> str:
     return _one_of(value, ("auto", "float32", "bfloat16", "float16"))
@@ -108,33 +110,6 @@ AnyModel = Annotated[
         "unquantised model.",
     ),
 ]
-
-
-def parse_layers(text: str | None) -> list[int] | None:
-    """Layers as a person writes them; None and "all" mean every layer.
-
-    Example:
-        >>> parse_layers("4,6-8,-1")
-        [4, 6, 7, 8, -1]
-
-    Raises:
-        ValueError: when the text cannot be read.
-    """
-    if text is None or text == "all":
-        return None
-    found: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        try:
-            if first and dash:
-                found += range(int(first), int(last) + 1)
-            else:
-                found.append(int(part))
-        except ValueError:
-            raise ValueError(
-                f"cannot read layers {text!r}; write them like 24, 4,5,6 or 20-28"
-            ) from None
-    return found
 
 
 def parse_pair(text: str) -> tuple[int, int]:

@@ -93,6 +93,30 @@ def paired(
     )
 
 
+def single(
+    values: Float[np.ndarray, " items"],
+    *,
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+) -> Difference:
+    """A mean with its bootstrap interval, to be compared with fixed numbers.
+
+    Scores that are only 0 or 1 get two successes and two failures more (Agresti and
+    Coull 1998), for the same reason as in `paired`.
+
+    Raises:
+        ValueError: for too few values, or values that are not finite.
+    """
+    values = _checked(values)
+    widened = values
+    if _binary(values, values):
+        widened = np.append(values, [1.0, 1.0, 0.0, 0.0])
+    draws = _resampled([widened], seed)
+    return _difference(
+        values.mean(), draws, n=len(values), pairs=True, spread=values, level=confidence
+    )
+
+
 def unpaired(
     a: Float[np.ndarray, " items"],
     b: Float[np.ndarray, " others"],

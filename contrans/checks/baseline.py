@@ -1,0 +1,72 @@
+"""The stored baseline of a suite: every score, so that a later run can be paired."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import contrans
+from contrans.checks.measure import Measured
+from contrans.store import write_text
+
+KIND = "check-baseline"
+Key = tuple[str, str | None, str]
+"""Model, vector (None for the model as it is) and task, as named in the suite."""
+
+
+def write_baseline(path: str | Path, suite: str, found: Mapping[Key, Measured]) -> None:
+    """Write a baseline, one line per measurement, so that a diff can be read."""
+    lines = ",\n".join(
+        "  "
+        + json.dumps(
+            {
+                "model": model,
+                "vector": vector,
+                "task": task,
+                "metric": entry.metric,
+                "tokenizer": entry.tokenizer,
+                "items": entry.items,
+                "values": entry.values,
+                "losses": entry.losses,
+            },
+            allow_nan=False,
+        )
+        for (model, vector, task), entry in found.items()
+    )
+    head = json.dumps({"kind": KIND, "contrans": contrans.__version__, "suite": suite})
+    text = f'{head[:-1]}, "entries": [\n{lines}\n]}}\n'
+    write_text(Path(path), text, force=True)
+
+
+def read_baseline(path: str | Path) -> dict[Key, Measured]:
+    """A baseline as `write_baseline` left it.
+
+    Raises:
+        FileNotFoundError: when there is no such file; the message says how to make it.
+        ValueError: when it is no baseline.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no baseline {path}; make it once with --baseline {path} "
+            "--update-baseline, and keep it beside the suite"
+        )
+    try:
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
+        if value["kind"] != KIND:
+            raise ValueError(f"its kind is {value['kind']!r}")
+        return {
+            (entry["model"], entry["vector"], entry["task"]): Measured(
+                values=tuple(float(v) for v in entry["values"]),
+                losses=tuple((float(loss), float(n)) for loss, n in entry["losses"]),
+                metric=entry["metric"],
+                tokenizer=entry["tokenizer"],
+                items=entry["items"],
+            )
+            for entry in value["entries"]
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is no baseline of contrans check ({type(error).__name__}: {error});"
+            " write it anew with --update-baseline"
+        ) from error

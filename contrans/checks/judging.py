@@ -1,0 +1,237 @@
+"""From numbers to pass, fail or undecided: the interval decides, never the mean.
+
+A bound passes when the interval lies wholly on its right side, fails when it lies
+wholly on its wrong side, and is undecided between. A change against a baseline fails
+when it is for the worse at the suite's confidence, after Holm's correction over all
+comparisons with the baseline.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from contrans.checks.measure import FLUENCY, Measured
+from contrans.checks.suite import Bound, Controls
+from contrans.evaluation.paired import (
+    Difference,
+    holm,
+    paired,
+    ratio_of_perplexities,
+    single,
+    unpaired,
+)
+
+Status = Literal["pass", "fail", "undecided"]
+ROUNDING = 1e-4
+"""Changes that another machine or library makes to the same computation."""
+_WORST: Sequence[Status] = ("fail", "undecided", "pass")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One bound on one measurement, and what became of it."""
+
+    model: str
+    vector: str | None
+    task: str
+    bound: str
+    """What was asked, such as "effect at least 0.3"."""
+    status: Status
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    said: str = ""
+    """What a reader should know beyond the numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which measurement a case is about, and how it is read."""
+
+    model: str
+    vector: str | None
+    task: str
+    sign: float
+    """1 where more is better, else -1."""
+    seed: int
+    confidence: float
+
+
+def judge_bound(
+    place: Place, kind: str, bound: Bound, now: Measured, base: Measured | None
+) -> list[Case]:
+    """Cases of a lower and an upper bound on an effect, a score or a ratio."""
+    found = _estimate(place, kind, now, base)
+    cases = []
+    for limit, word in ((bound.min, "at least"), (bound.max, "at most")):
+        if limit is None:
+            continue
+        if word == "at least":
+            status = _side(found.low >= limit, found.high < limit)
+        else:
+            status = _side(found.high <= limit, found.low > limit)
+        asked = f"{kind} {word} {limit:g}"
+        cases.append(_case(place, asked, status, now.metric, found))
+    return cases
+
+
+def _side(right: bool, wrong: bool) -> Status:
+    return "pass" if right else "fail" if wrong else "undecided"
+
+
+def _estimate(
+    place: Place, kind: str, now: Measured, base: Measured | None
+) -> Difference:
+    options = {"seed": place.seed, "confidence": place.confidence}
+    if now.losses:
+        alone = [(0.0, count) for _, count in now.losses]  # a perplexity of one
+        against = base.losses if kind == "ratio" and base is not None else alone
+        return ratio_of_perplexities(now.losses, against, **options)
+    values = np.array(now.values)
+    if kind == "score" or base is None:
+        return single(values, **options)
+    return paired(place.sign * values, place.sign * np.array(base.values), **options)
+
+
+def judge_controls(
+    place: Place,
+    controls: Controls,
+    now: Measured,
+    base: Measured,
+    draws: Sequence[Measured],
+) -> list[Case]:
+    """The vector against random ones of its length; every draw counts."""
+    options = {"seed": place.seed, "confidence": place.confidence}
+    ahead = [
+        paired(
+            place.sign * np.array(now.values),
+            place.sign * np.array(draw.values),
+            **options,
+        )
+        for draw in draws
+    ]
+    verdicts = [
+        _side(gap.low > controls.margin, gap.high < controls.margin) for gap in ahead
+    ]
+    nearest = min(ahead, key=lambda gap: gap.value)
+    asked = f"{controls.margin:g} above random vectors of equal length"
+    said = f"the nearest of {len(draws)} draws"
+    cases = [_case(place, asked, _worst(verdicts), now.metric, nearest, said)]
+    if controls.max is not None:
+        effects = [_estimate(place, "effect", draw, base) for draw in draws]
+        verdicts = [
+            _side(e.high <= controls.max, e.low > controls.max) for e in effects
+        ]
+        strongest = max(effects, key=lambda effect: effect.value)
+        asked = f"effect of random vectors at most {controls.max:g}"
+        said = f"the strongest of {len(draws)} draws"
+        cases.append(_case(place, asked, _worst(verdicts), now.metric, strongest, said))
+    return cases
+
+
+def _worst(found: Sequence[Status]) -> Status:
+    return next(status for status in _WORST if status in found)
+
+
+def judge_baseline(
+    places: Sequence[tuple[Place, bool]],
+    now: Sequence[Measured],
+    before: Sequence[Measured | None],
+    *,
+    tolerance: float,
+) -> list[Case]:
+    """Is anything worse than it was? One case per measurement, corrected together.
+
+    Args:
+        places: with each, whether a change in either direction is for the worse.
+        now: what was measured.
+        before: the same from the baseline; None where it has no such entry.
+        tolerance: changes for the worse up to this are none.
+    """
+    compared: Mapping[int, Difference] = {
+        i: _change(place, new, old)
+        for i, ((place, _), new, old) in enumerate(
+            zip(places, now, before, strict=True)
+        )
+        if old is not None and _comparable(new, old)
+    }
+    p_values = [
+        _p_worse(found, places[i][1], tolerance, texts=bool(now[i].losses))
+        for i, found in compared.items()
+    ]
+    adjusted = dict(zip(compared, holm(p_values), strict=True))
+    cases = []
+    for i, (place, _) in enumerate(places):
+        asked = "no worse than the baseline"
+        if i not in compared:
+            said = (
+                "not in the baseline"
+                if before[i] is None
+                else "the baseline was measured with another tokenizer"
+            )
+            said += "; write it anew with --update-baseline"
+            cases.append(_case(place, asked, "undecided", now[i].metric, None, said))
+            continue
+        found, p = compared[i], adjusted[i]
+        status = "fail" if p < (1 - place.confidence) / 2 else "pass"
+        said = f"p = {p:.4f} after Holm's correction over {len(compared)}"
+        if not found.paired:
+            said += "; other items than in the baseline, so not paired"
+        cases.append(_case(place, asked, status, now[i].metric, found, said))
+    return cases
+
+
+def _comparable(new: Measured, old: Measured) -> bool:
+    return not new.losses or (
+        new.tokenizer == old.tokenizer and len(new.losses) == len(old.losses)
+    )
+
+
+def _change(place: Place, new: Measured, old: Measured) -> Difference:
+    """Now minus then, a gain above zero; for texts now divided by then."""
+    options = {"seed": place.seed, "confidence": place.confidence}
+    if new.losses:
+        return ratio_of_perplexities(new.losses, old.losses, **options)
+    sides = [place.sign * np.array(side.values) for side in (new, old)]
+    same = new.items == old.items and len(new.values) == len(old.values)
+    return paired(*sides, **options) if same else unpaired(*sides, **options)
+
+
+def _p_worse(
+    found: Difference, either: bool, tolerance: float, *, texts: bool
+) -> float:
+    """One-sided p-value of "it is not worse by more than the tolerance"."""
+    tolerance = max(tolerance, ROUNDING)
+    if texts:
+        return found.p_above(1.0 + tolerance)
+    worse = found.p_below(-tolerance)
+    # Either direction: two tests, each of which may be the smaller by chance.
+    return min(2 * min(worse, found.p_above(tolerance)), 1.0) if either else worse
+
+
+def _case(
+    place: Place,
+    bound: str,
+    status: Status,
+    metric: str,
+    found: Difference | None,
+    said: str = "",
+) -> Case:
+    value, low, high = (found.value, found.low, found.high) if found else (None,) * 3
+    return Case(
+        place.model,
+        place.vector,
+        place.task,
+        bound,
+        status,
+        metric or FLUENCY,
+        value,
+        low,
+        high,
+        found.n if found else 0,
+        said,
+    )

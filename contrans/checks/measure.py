@@ -1,0 +1,136 @@
+"""Measurements that are made once: cached per model, vector and task.
+
+An interrupted suite or comparison therefore goes on where it was, and two of them that
+share a measurement share its result.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import contrans
+from contrans.control import Control
+from contrans.evaluation import Task
+from contrans.evaluation.fluency import text_losses
+from contrans.models import LM
+from contrans.stages import control_key
+from contrans.store import Cache, digest
+
+FLUENCY = "perplexity"
+"""The metric of a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fluency:
+    """Perplexity on some texts, as a thing to be measured beside tasks."""
+
+    texts: tuple[str, ...]
+    name: str = FLUENCY
+    metric: str = FLUENCY
+    chance: float | None = None
+    higher_is_better: bool = False
+
+
+Measurable = Task | Fluency
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One measurement: a number per item, or a loss and a length per text."""
+
+    values: tuple[float, ...]
+    """One score per item; empty for texts."""
+    losses: tuple[tuple[float, float], ...] = ()
+    """Per text: negative log-likelihood in nats, tokens scored."""
+    metric: str = ""
+    notes: tuple[str, ...] = ()
+    tokenizer: str = ""
+    items: str = ""
+    """Hash of what was asked; equal hashes can be paired item by item."""
+
+    @property
+    def n(self) -> int:
+        """Items or texts."""
+        return len(self.values) or len(self.losses)
+
+
+@dataclass
+class Measurements:
+    """Measures what is not in the cache yet, and counts what was."""
+
+    cache: Cache
+    progress: Callable[[int, int], None] | None = None
+    """Called with (measurements done, measurements in all)."""
+    total: int = 0
+    done: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def get(self, lm: LM, what: Measurable, control: Control) -> Measured:
+        """One measurement of a model under a control."""
+        asked = items_digest(what)
+        key = {
+            "stage": "check",
+            "contrans": contrans.__version__,
+            "model": lm.fingerprint,
+            "tokenizer": lm.tokenizer_hash,
+            "dtype": str(lm.dtype),
+            "what": asked,
+            "control": control_key(control),
+        }
+        found = self.cache.json(key, lambda: _measure(lm, what, control))
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, max(self.total, self.done))
+        for note in found["notes"]:
+            line = f"{what.name}: {note}"
+            if line not in self.notes:
+                self.notes.append(line)
+        return Measured(
+            values=tuple(found["values"]),
+            losses=tuple((loss, count) for loss, count in found["losses"]),
+            metric=found["metric"],
+            notes=tuple(found["notes"]),
+            tokenizer=lm.tokenizer_hash,
+            items=asked,
+        )
+
+    def texts(self, lm: LM, prompts: Sequence[str], control: Control, n: int) -> Any:
+        """Greedy continuations of prompts, at most `n` tokens each."""
+        key = {
+            "stage": "continue",
+            "contrans": contrans.__version__,
+            "model": lm.fingerprint,
+            "tokenizer": lm.tokenizer_hash,
+            "dtype": str(lm.dtype),
+            "prompts": digest(list(prompts)),
+            "tokens": n,
+            "control": control_key(control),
+        }
+
+        def make() -> list[str]:
+            with control.on(lm):
+                return lm.generate(list(prompts), max_new_tokens=n)
+
+        return self.cache.json(key, make)
+
+
+def items_digest(what: Measurable) -> str:
+    """A hash of everything that is asked; the name does not count."""
+    plain: Any = what
+    bare = replace(plain, name="")
+    return hashlib.sha256(repr(bare).encode()).hexdigest()[:20]
+
+
+def _measure(lm: LM, what: Measurable, control: Control) -> dict[str, Any]:
+    with control.on(lm):
+        if isinstance(what, Fluency):
+            losses = text_losses(lm, what.texts)
+            return {"values": [], "losses": losses, "metric": what.metric, "notes": []}
+        found = what.measure(lm)
+    return {
+        "values": [float(value) for value in found.values],
+        "losses": [],
+        "metric": found.metric or what.metric,
+        "notes": list(found.notes),
+    }

@@ -1,0 +1,176 @@
+"""From the names in a suite to models, vectors and tasks."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from contrans.checks.measure import Fluency, Measurable
+from contrans.checks.suite import ModelSpec, TaskSpec, VectorSpec
+from contrans.concept import concept_vector
+from contrans.control import Steer, with_norms
+from contrans.data import load_concept, load_corpus
+from contrans.evaluation import (
+    ChoicesTask,
+    ContinuationsTask,
+    EmotionTask,
+    LikelihoodTask,
+    make_task,
+)
+from contrans.evaluation.questions import question_task, read_questions
+from contrans.layer_ranges import parse_layers
+from contrans.models import LM, load_model
+from contrans.stages import Stages
+from contrans.store import load
+from contrans.types import ConceptVector, PromptPairs
+
+PERPLEXITY_TEXTS = 200
+"""Texts that perplexity is measured on without a limit."""
+NORM_TEXTS = 64
+"""Texts on which the residual norm of a model is measured."""
+
+
+def find(name: str, folder: Path | None) -> str:
+    """A path as written in a suite: from the suite's folder, else from here."""
+    if folder is not None and not Path(name).is_absolute():
+        beside = folder / name
+        if beside.exists():
+            return str(beside)
+    return name
+
+
+def load_spec(spec: ModelSpec, *, trust_remote_code: bool = False) -> LM:
+    """The model of a suite."""
+    return load_model(
+        spec.name,
+        dtype=spec.dtype,
+        device_map=spec.device_map,
+        quantize=spec.quantize,
+        revision=spec.revision,
+        blocks=spec.blocks,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def read_vector(reference: str) -> ConceptVector:
+    """A vector from a file, a folder of `contrans transplant`, or the concept library.
+
+    Raises:
+        FileNotFoundError, KeyError, ValueError: when there is none; what to give instead.
+    """
+    path = Path(reference)
+    if path.is_dir():
+        return load(path / "vector.safetensors", "concept-vector")
+    if path.exists() or path.suffix == ".safetensors":
+        return load(path, "concept-vector")
+    from contrans.library import resolve
+
+    try:
+        found = resolve(reference, "vector")
+    except KeyError as error:
+        raise KeyError(
+            f"no vector {reference!r}: neither a file, nor a folder of contrans "
+            f"transplant (looked in {Path.cwd()}), nor in the concept library "
+            f"({error.args[0]})"
+        ) from error
+    return load(found, "concept-vector")
+
+
+def make_steer(spec: VectorSpec, vector: ConceptVector, lm: LM) -> Steer:
+    """The control of a vector, checked against its model."""
+    layers = None
+    if spec.layers is not None:
+        layers = [lm.layer(layer) for layer in parse_layers(str(spec.layers)) or ()]
+    strength = spec.strength
+    if strength is None:
+        strength = float(vector.provenance.get("strength", 1.0))
+    steer = Steer(
+        vector,
+        layers=layers or None,
+        strength=strength,
+        unit=spec.unit,
+        positions=spec.positions,
+        any_model=spec.any_model,
+    )
+    with steer.on(lm):  # whatever is wrong, it is wrong now
+        return steer
+
+
+def get_vector(
+    spec: VectorSpec, lm: LM, stages: Stages, folder: Path | None
+) -> ConceptVector:
+    """The vector of a suite: read, or refined in the model itself (cached)."""
+    if spec.refine is None:
+        vector = read_vector(find(str(spec.file), folder))
+    else:
+        concept = load_concept(find(spec.refine, folder))
+        states = stages.pair_states(lm, concept.refine, range(lm.layers), "refine")
+        vector = concept_vector(states, method=spec.method)
+    if spec.unit == "relative" and vector.norms is None:
+        texts = list(load_corpus().texts[:NORM_TEXTS])
+        vector = with_norms(vector, stages.norms(lm, texts))
+    return vector
+
+
+def get_task(name: str, spec: TaskSpec, folder: Path | None) -> Measurable:
+    """The task of a suite, under its name there.
+
+    Raises:
+        FileNotFoundError, KeyError, ValueError: when its data cannot be used.
+    """
+    if spec.perplexity is not None:
+        builtin = spec.perplexity == "builtin"
+        corpus = load_corpus(None if builtin else find(spec.perplexity, folder))
+        rows = _drawn(len(corpus.texts), spec.limit or PERPLEXITY_TEXTS, spec.seed)
+        return Fluency(tuple(corpus.texts[i] for i in rows), name=name)
+    if spec.questions is not None:
+        found = read_questions(
+            find(spec.questions, folder), subset=spec.subset, split=spec.split
+        )
+        return question_task(
+            found,
+            name=name,
+            limit=spec.limit,
+            seed=spec.seed,
+            shots=spec.shots,
+            style=spec.style,
+        )
+    concept = load_concept(find(str(spec.concept), folder))
+    split: Any = spec.split or "test"
+    if spec.measure == "likelihood":
+        task: Any = LikelihoodTask(concept.split(split))
+    else:
+        task = make_task(concept, split, fewshot=spec.fewshot)
+    return replace(shorten(task, spec.limit, spec.seed), name=name)
+
+
+def _drawn(n: int, limit: int | None, seed: int | None) -> list[int]:
+    """Rows to keep: the first, or drawn at random where a seed is given."""
+    rows = list(range(n))
+    if seed is not None:
+        random.Random(seed).shuffle(rows)
+    return sorted(rows[:limit])
+
+
+def shorten(task: Any, limit: int | None, seed: int | None) -> Any:
+    """The task with fewer items, the first ones or drawn by a seed."""
+    if limit is None:
+        return task
+
+    def some(values: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(values[i] for i in _drawn(len(values), limit, seed))
+
+    if isinstance(task, EmotionTask):
+        return replace(task, prompts=some(task.prompts), positives=some(task.positives))
+    if isinstance(task, ChoicesTask):
+        return replace(task, items=some(task.items))
+    if isinstance(task, ContinuationsTask):
+        return replace(task, prompts=some(task.prompts))
+    if isinstance(task, LikelihoodTask):
+        pairs = task.pairs
+        kept = PromptPairs(some(pairs.positive), some(pairs.negative), pairs.concept)
+        return replace(task, pairs=kept)
+    raise ValueError(
+        f"no way to take a part of a {type(task).__name__}; leave limit and seed out"
+    )

@@ -1,0 +1,164 @@
+"""`contrans check`: a regression suite for concepts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from contrans.cli import debugging, explain, options, screen
+
+
+def check(
+    suite: Annotated[
+        Path, typer.Argument(metavar="SUITE", help="The suite: a YAML file.")
+    ],
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Scores of an earlier run; a significant change for the worse fails.",
+        ),
+    ] = None,
+    update_baseline: Annotated[
+        bool,
+        typer.Option(
+            "--update-baseline", help="Write --baseline with the scores of now."
+        ),
+    ] = False,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write JUnit XML for CI.")
+    ] = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append a Markdown summary, such as to $GITHUB_STEP_SUMMARY.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="FILE", help="Also write the JSON."),
+    ] = None,
+    undecided: Annotated[
+        str | None,
+        typer.Option(
+            metavar="warn|fail|pass",
+            help="What an interval around the bound counts as; over the suite's own.",
+        ),
+    ] = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    force: options.Force = False,
+    json_: options.Json = False,
+) -> None:
+    r"""Run a suite of checks on concepts: effects, side effects, perplexity, controls.
+
+    Tolerances come from the paired bootstrap interval: a bound fails only where the
+    whole interval is on its wrong side, so that noise does not fail a build.
+    Measurements are cached; after an interruption the same command goes on.
+    Exit code: 0 passed, 1 failed, 2 the suite could not be run.
+
+    Examples:
+      contrans check examples/zoo-suite.yaml
+      contrans check suite.yaml --baseline baseline.json --update-baseline
+      contrans check suite.yaml --baseline baseline.json --junit checks.xml \
+          --summary "$GITHUB_STEP_SUMMARY"
+
+    Next: docs/checks.md has every field of a suite, and a GitHub Action.
+    """
+    try:
+        report = _run(
+            suite,
+            baseline,
+            junit,
+            out,
+            update_baseline=update_baseline,
+            undecided=undecided,
+            trust_remote_code=trust_remote_code,
+            force=force,
+        )
+    except Exception as error:
+        message = explain(error)
+        if message is None or debugging():
+            raise
+        typer.echo(f"contrans check: {message}", err=True)
+        raise typer.Exit(2) from None
+    from contrans.checks.output import (
+        case_name,
+        message,
+        numbers,
+        to_json,
+        to_junit,
+        to_markdown,
+        verdict,
+    )
+    from contrans.store import write_text
+
+    if junit is not None:
+        write_text(junit, to_junit(report), force=force)
+    if out is not None:
+        write_text(out, to_json(report) + "\n", force=force)
+    if summary is not None:
+        with summary.open("a", encoding="utf-8") as file:
+            file.write(to_markdown(report))
+    if json_:
+        typer.echo(to_json(report))
+    else:
+        rows = [
+            [
+                case.status,
+                case.vector or case.model,
+                case_name(case),
+                numbers(case),
+                str(case.n),
+            ]
+            for case in report.cases
+        ]
+        typer.echo(screen.table(["result", "vector", "bound", "estimate", "n"], rows))
+        for case in report.cases:
+            if case.status != "pass":
+                typer.echo(f"{case.status}: {case.task}: {message(report, case)}")
+        for note in report.notes:
+            typer.echo(f"note: {note}")
+        typer.echo(
+            f"\n{verdict(report)}; {report.measured} measured, {report.cached} from "
+            f"the cache, {report.seconds:.0f} s"
+        )
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _run(
+    file: Path,
+    baseline: Path | None,
+    junit: Path | None,
+    out: Path | None,
+    *,
+    update_baseline: bool,
+    undecided: str | None,
+    trust_remote_code: bool,
+    force: bool,
+):  # noqa: ANN202 - importing the type would import torch
+    if update_baseline and baseline is None:
+        raise typer.BadParameter("--update-baseline needs --baseline FILE")
+    if undecided is not None:
+        screen.check_choice("--undecided", undecided, ("warn", "fail", "pass"))
+    for path in (junit, out):
+        if path is not None:
+            screen.check_new(path, force=force)
+    from contrans.checks.reading import read_suite
+
+    suite = read_suite(file)
+    if undecided is not None:
+        suite = suite.model_copy(update={"undecided": undecided})
+    screen.quiet()
+    from contrans.checks.running import run_suite
+
+    with screen.Bars() as bars:
+        return run_suite(
+            suite,
+            folder=file.parent,
+            baseline=baseline,
+            update_baseline=update_baseline,
+            trust_remote_code=trust_remote_code,
+            progress=bars,
+        )
