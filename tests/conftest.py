@@ -211,7 +211,7 @@ def unpadded() -> LM:
     return wrap(tiny_model("llama"), character_tokenizer(), name="tiny-characters")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_lm() -> Callable[..., LM]:
     """Build a fresh tiny model that a test may change."""
     return tiny_lm
