@@ -79,7 +79,7 @@ def write_control_vector(
     path = Path(path)
     _check_name(path)
     edit = constant_edit(control, depth=depth)
-    _check_blocks(edit)
+    check_blocks(edit)
     vectors = vectors_of(control)
     with atomic(path, force=force) as temporary:
         writer = require_gguf().GGUFWriter(temporary, ARCHITECTURE)
@@ -103,7 +103,12 @@ def _check_name(path: Path) -> None:
         )
 
 
-def _check_blocks(edit: Mapping[int, Tensor]) -> None:
+def check_blocks(edit: Mapping[int, Tensor]) -> None:
+    """Refuse what no control vector of llama.cpp can hold.
+
+    Raises:
+        ValueError: when there is nothing to add, or something to add to block 0.
+    """
     if not edit:
         raise ValueError("there is no direction to write; choose at least one layer")
     if 0 in edit:

@@ -226,7 +226,7 @@ def _parse(path: Path, version: int, data: mmap.mmap) -> GgufFile:
         raise struct.error(f"alignment {alignment} is no power of two")
     base = padded(cursor.at, alignment)
     starts = sorted({base + offset for *_, offset in described})
-    end_of = dict(zip(starts, [*starts[1:], len(data)], strict=True))
+    end_of = dict(zip(starts, [*starts, len(data)][1:], strict=True))
     places = [
         TensorPlace(name, shape, kind, base + offset, end_of[base + offset])
         for name, shape, kind, offset in described
