@@ -71,9 +71,7 @@ def generate_task(folder: Path, name: str, prompts: Sequence[str], **options) ->
 def answers(found: Mapping[str, Any], task: str) -> list[Any]:
     """What the model answered to every request of a task, in order."""
     samples = sorted(found["samples"][task], key=lambda sample: sample["doc_id"])
-    return [
-        request for sample in samples for request in sample["filtered_resps"]
-    ]
+    return [request for sample in samples for request in sample["filtered_resps"]]
 
 
 def run(model: Any, folder: Path, tasks: Sequence[str]) -> dict[str, Any]:

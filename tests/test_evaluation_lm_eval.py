@@ -131,7 +131,10 @@ def test_by_name_with_a_vector_of_a_file(tmp_path, llama, make_vector):
     folder = tmp_path / "model"
     llama.model.save_pretrained(folder)
     llama.tokenizer.save_pretrained(folder)
-    save(make_vector(llama, provenance={"strength": 0.5}), tmp_path / "vector.safetensors")
+    save(
+        make_vector(llama, provenance={"strength": 0.5}),
+        tmp_path / "vector.safetensors",
+    )
     request = [Instance("loglikelihood", {}, ("The dog", " went home"), 0)]
 
     def answer(arguments: str) -> float:
@@ -192,7 +195,9 @@ def test_truthfulqa_mc1_as_the_harness_asks_it(tmp_path, make_lm, make_vector):
     ]
     lm = make_lm("llama", max_position_embeddings=2048)
     folder = tmp_path / "tasks"
-    kept = {k: config[k] for k in config if k.startswith("doc_to") or k == "metric_list"}
+    kept = {
+        k: config[k] for k in config if k.startswith("doc_to") or k == "metric_list"
+    }
     name = write_task(folder, "mc1", rows, output_type="multiple_choice", **kept)
     for control in (NoControl(), Steer(make_vector(lm), layers=[1], strength=0.5)):
         found = run(HarnessLM(lm, control), folder, [name])

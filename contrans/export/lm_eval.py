@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from contrans import zoo
 from contrans.control import Control, Steer
 from contrans.export.constant import constant_edit, vectors_of
+from contrans.export.gguf import check_fit
 from contrans.export.torch_file import read_torch, write_torch
 from contrans.models import LM, find_blocks
 from contrans.types import ConceptVector
@@ -172,13 +173,13 @@ def _skeleton(name: str) -> PreTrainedModel:
 
 
 def read_steering_file(
-    path: str | Path, *, model: LM | None = None, concept: str | None = None
+    path: str | Path, *, lm: LM | None = None, concept: str | None = None
 ) -> ConceptVector:
     """Read a steering file of lm-evaluation-harness as a vector at strength 1.
 
     Args:
         path: a .pt file; entries with action "add" at the output of whole blocks.
-        model: the model that it is for; without it the vector names no model and needs
+        lm: the model that it is for; without it the vector names no model and needs
             `Steer(..., any_model=True)`.
         concept: its name; None takes the file's.
 
@@ -189,49 +190,56 @@ def read_steering_file(
     entries = read_torch(
         path, instead="load it with torch.load and save its tensors again."
     )
+    return from_entries(entries, path, lm=lm, concept=concept)
+
+
+def from_entries(
+    entries: Any, path: str | Path, *, lm: LM | None = None, concept: str | None = None
+) -> ConceptVector:
+    """What `read_steering_file` makes of the contents of a file."""
     if not isinstance(entries, Mapping) or not entries:
         raise ValueError(
             f"{path} holds a {type(entries).__name__}, not hook points with vectors; "
             "give a file such as contrans export VECTOR --lm-eval FILE writes"
         )
-    found: dict[int, Tensor] = {}
-    for point, entry in entries.items():
-        layer = _BLOCK.fullmatch(str(point))
-        vector = entry.get("steering_vector") if isinstance(entry, Mapping) else None
-        if not isinstance(vector, Tensor) or vector.dim() != 1:
-            raise ValueError(
-                f"{path}: entry {point!r} has no steering_vector of one axis; it is no "
-                "steering file of lm-evaluation-harness"
-            )
-        if (
-            layer is None
-            or entry.get("action") != "add"
-            or entry.get("head_index") is not None
-        ):
-            raise ValueError(
-                f"{path}: entry {point!r} with action {entry.get('action')!r} and "
-                f"head_index {entry.get('head_index')!r} is no vector added to the "
-                "output of a block (such as 'layers.24' with action 'add'), and a "
-                "concept vector cannot say it; run it in lm-evaluation-harness"
-            )
-        factor = float(entry.get("steering_coefficient", 1.0))
-        found[int(layer[1])] = factor * vector.float()
+    found = dict(_pushed(path, str(point), entries[point]) for point in entries)
     layers = tuple(sorted(found))
-    widths = {len(vector) for vector in found.values()}
+    widths = sorted({len(vector) for vector in found.values()})
     if len(widths) > 1:
         raise ValueError(
-            f"{path}: vectors of unequal widths {sorted(widths)}; a file is for one "
-            "model, and its residual stream has one width"
+            f"{path}: vectors of unequal widths {widths}; a file is for one model, and "
+            "its residual stream has one width"
         )
-    made = ConceptVector(
+    if lm is not None:
+        check_fit(path, widths[0], layers, lm)
+    return ConceptVector(
         torch.stack([found[layer] for layer in layers]),
         layers=layers,
-        model="" if model is None else model.fingerprint,
+        model="" if lm is None else lm.fingerprint,
         concept=concept or Path(path).stem,
-        name="" if model is None else model.name,
-        provenance={"method": "read from lm-evaluation-harness", "file": str(path)},
+        name="" if lm is None else lm.name,
+        provenance={
+            "method": "read from lm-evaluation-harness",
+            "file": Path(path).name,
+        },
     )
-    if model is not None:
-        with Steer(made).on(model):  # refuses a wrong width or depth
-            pass
-    return made
+
+
+def _pushed(path: str | Path, point: str, entry: Any) -> tuple[int, Tensor]:
+    """Layer and vector of one hook point."""
+    vector = entry.get("steering_vector") if isinstance(entry, Mapping) else None
+    if not isinstance(vector, Tensor) or vector.dim() != 1:
+        raise ValueError(
+            f"{path}: entry {point!r} has no steering_vector of one axis; this is no "
+            "steering file of lm-evaluation-harness"
+        )
+    layer = _BLOCK.fullmatch(point)
+    action, head = entry.get("action"), entry.get("head_index")
+    if layer is None or action != "add" or head is not None:
+        raise ValueError(
+            f"{path}: entry {point!r} with action {action!r} and head_index {head!r} "
+            "is no vector added to the output of a block (such as 'layers.24' with "
+            "action 'add'), and a concept vector cannot say it; run it in "
+            "lm-evaluation-harness"
+        )
+    return int(layer[1]), float(entry.get("steering_coefficient", 1.0)) * vector.float()

@@ -6,6 +6,7 @@ tensors, numbers, text, lists and dictionaries, and of classes only those named 
 
 import io
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -48,7 +49,7 @@ def read_torch(
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; check the name and the folder")
     try:
-        with torch.serialization.safe_globals(list(classes)):  # type: ignore[arg-type]
+        with _allowed(classes):
             return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -57,3 +58,9 @@ def read_torch(
             f"({reason}); contrans reads plain tensors only. Where you trust the file, "
             f"{instead}"
         ) from error
+
+
+def _allowed(classes: Sequence[tuple[type, str]]) -> AbstractContextManager[Any]:
+    """The restricted reader with some classes more; torch before 2.5 has no such thing."""
+    scope = getattr(torch.serialization, "safe_globals", None)
+    return nullcontext() if scope is None or not classes else scope(list(classes))
