@@ -8,7 +8,7 @@ import contrans
 FLOORS = [
     {"types", "registry", "seeds", "layer_ranges", "rows", "fingerprint"},
     {"store", "data", "zoo", "models", "library"},
-    {"hooks", "resume"},
+    {"hooks", "hooks_logits", "resume"},
     {"activations", "neurons"},
     {"concept", "linear_map"},
     {"transfer", "control", "diagnostics"},

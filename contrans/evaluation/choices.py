@@ -8,6 +8,7 @@ import numpy as np
 from contrans.data.pairs import Item
 from contrans.evaluation.scoring import continuation_ids, score_continuations
 from contrans.evaluation.task import Measurement
+from contrans.hooks_logits import encode_prompts
 from contrans.models import LM
 
 
@@ -44,7 +45,7 @@ class ChoicesTask:
         Of options with equal scores the alphabetically first wins, so that the order
         of the options never matters.
         """
-        contexts = lm.encode(self.texts)
+        contexts = encode_prompts(lm, self.texts)
         questions = [
             (context, continuation_ids(lm, item.prompt, choice))
             for context, item in zip(contexts, self.items, strict=True)

@@ -75,13 +75,20 @@ def perplexity(
 
 
 def text_losses(
-    lm: LM, texts: Sequence[str], *, progress: Progress | None = None
+    lm: LM,
+    texts: Sequence[str],
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    progress: Progress | None = None,
 ) -> list[tuple[float, float]]:
     """What `perplexity` is made of, text by text, so that two controls can be paired.
 
     Args:
         lm: the model, with whatever control is active.
         texts: neutral texts.
+        window: tokens per forward pass; None takes the model's context, up to 1024.
+        stride: new tokens per window after the first; None is half a window.
         progress: called with (windows done, windows in all).
 
     Returns:
@@ -91,7 +98,7 @@ def text_losses(
     Raises:
         ValueError: when there is nothing to score at all.
     """
-    nll, tokens, owners = _losses(lm, texts, None, None, progress=progress)
+    nll, tokens, owners = _losses(lm, texts, window, stride, progress=progress)
     sums = np.zeros((len(texts), 2))
     np.add.at(sums, owners, np.stack([nll, tokens], axis=1))
     return [(float(loss), float(count)) for loss, count in sums]

@@ -175,12 +175,12 @@ def evaluate(
             progress(done, steps)
 
     for name, control in controls.items():
-        with control.on(lm):
+        with control.on(lm) as active:
             for task in tasks:
-                found[task.name, name] = task.measure(lm)
+                found[task.name, name] = task.measure(active)
                 advance()
             if perplexity_texts:
-                fluency[name] = perplexity(lm, perplexity_texts)
+                fluency[name] = perplexity(active, perplexity_texts)
                 advance()
     rows = [
         _row(name, task, found, fluency, baseline, seed)
