@@ -79,9 +79,7 @@ class Measurements:
             "control": control_key(control),
         }
         found = self.cache.json(key, lambda: _measure(lm, what, control))
-        self.done += 1
-        if self.progress is not None:
-            self.progress(self.done, max(self.total, self.done))
+        self._step()
         for note in found["notes"]:
             line = f"{what.name}: {note}"
             if line not in self.notes:
@@ -95,7 +93,14 @@ class Measurements:
             items=asked,
         )
 
-    def texts(self, lm: LM, prompts: Sequence[str], control: Control, n: int) -> Any:
+    def _step(self) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, max(self.total, self.done))
+
+    def texts(
+        self, lm: LM, prompts: Sequence[str], control: Control, n: int
+    ) -> list[str]:
         """Greedy continuations of prompts, at most `n` tokens each."""
         key = {
             "stage": "continue",
@@ -112,7 +117,9 @@ class Measurements:
             with control.on(lm):
                 return lm.generate(list(prompts), max_new_tokens=n)
 
-        return self.cache.json(key, make)
+        found = self.cache.json(key, make)
+        self._step()
+        return found
 
 
 def items_digest(what: Measurable) -> str:

@@ -73,6 +73,11 @@ VERBS = {
         "contrans.cli.export:export",
         "Bake a vector into a checkpoint, or write it for llama.cpp, lm-eval, ...",
     ),
+    "compare": Verb(
+        _TRUST,
+        "contrans.cli.compare:compare",
+        "A/B test of two vectors or models, with how many prompts decide it.",
+    ),
     "check": Verb(
         _TRUST,
         "contrans.cli.check:check",
@@ -99,7 +104,7 @@ VERBS = {
         "Train or export the embedded models.",
     ),
 }
-_CACHED = ("transplant", "demo", "check", "zoo")
+_CACHED = ("transplant", "demo", "check", "compare", "zoo")
 """Verbs whose finished stages outlive an interruption."""
 PLAIN: dict[str, Any] = {
     "rich_markup_mode": None,

@@ -8,7 +8,7 @@ changed items is too narrow, and of none at all it has no width.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -101,20 +101,25 @@ def single(
 ) -> Difference:
     """A mean with its bootstrap interval, to be compared with fixed numbers.
 
-    Scores that are only 0 or 1 get two successes and two failures more (Agresti and
-    Coull 1998), for the same reason as in `paired`.
+    For scores that are only 0 or 1 it is the exact binomial interval (Clopper and
+    Pearson 1934): a bootstrap of a rate near 0 or 1 is too sure.
 
     Raises:
         ValueError: for too few values, or values that are not finite.
     """
     values = _checked(values)
-    widened = values
-    if _binary(values, values):
-        widened = np.append(values, [1.0, 1.0, 0.0, 0.0])
-    draws = _resampled([widened], seed)
-    return _difference(
-        values.mean(), draws, n=len(values), pairs=True, spread=values, level=confidence
+    found = _difference(
+        values.mean(),
+        _resampled([values], seed),
+        n=len(values),
+        pairs=True,
+        spread=values,
+        level=confidence,
     )
+    if not _binary(values, values):
+        return found
+    exact = stats.binomtest(round(values.sum()), len(values)).proportion_ci(confidence)
+    return replace(found, low=float(exact.low), high=float(exact.high))
 
 
 def unpaired(

@@ -29,8 +29,8 @@ def read_questions(
     """Multiple-choice questions from a file, or from a data set of the hub.
 
     Args:
-        source: .json, .jsonl, .csv, .tsv (or these .gz), .parquet; or a hub id, such as
-            "allenai/ai2_arc", which needs the `datasets` extra.
+        source: .json, .jsonl, .csv, .tsv (or these .gz), .parquet; or, with the
+            `datasets` extra, a hub id, such as "allenai/ai2_arc", or a folder of one.
         subset: for the hub: the configuration, such as "ARC-Challenge".
         split: for the hub: the split; None takes "test", or "validation" without one.
 
@@ -40,8 +40,8 @@ def read_questions(
         ValueError: when a row is in no known layout; the message names it.
     """
     path = Path(source)
-    here = path.exists() or path.suffix in _FILES
-    if not here and str(source).count("/") != 1:
+    here = path.is_file() or path.suffix in _FILES
+    if not here and not path.is_dir() and str(source).count("/") != 1:
         raise FileNotFoundError(
             f"no file {source} (looked in {Path.cwd()}), and it is no hub id either "
             "(OWNER/NAME); check the name"
@@ -140,8 +140,6 @@ def question_task(
     Raises:
         ValueError: when the settings leave nothing to ask.
     """
-    if style not in ("text", "letters"):
-        raise ValueError(f"unknown style {style!r}; choose 'text' or 'letters'")
     if shots < 0 or (limit is not None and limit < 1):
         raise ValueError(
             f"limit {limit} and shots {shots}: ask one question or more, and show none "

@@ -1,0 +1,313 @@
+"""A/B: the same prompts under two conditions, and a verdict with its sample size.
+
+The difference is B minus A, item by item, in the direction in which the task is better.
+Several tasks are corrected together by Holm's method, so that one of them does not win
+by chance.
+"""
+
+import gc
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import contrans
+from contrans.checks.measure import Fluency, Measurable, Measured, Measurements
+from contrans.checks.sources import get_vector, load_spec, make_steer
+from contrans.checks.suite import ModelSpec, VectorSpec
+from contrans.control import Control, NoControl
+from contrans.evaluation.paired import (
+    CONFIDENCE,
+    Difference,
+    holm,
+    paired,
+    prompts_to_decide,
+    ratio_of_perplexities,
+    single,
+)
+from contrans.models import LM
+from contrans.stages import Stages
+from contrans.store import Cache, cache_folder
+
+GENERATED_TOKENS = 40
+"""Tokens generated per prompt and side at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One side: a model, with or without a vector."""
+
+    label: str
+    model: ModelSpec
+    vector: VectorSpec | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One task under both sides."""
+
+    task: str
+    metric: str
+    n: int
+    chance: float | None
+    a: dict[str, float]
+    """Score of A: value, low, high."""
+    b: dict[str, float]
+    difference: dict[str, float]
+    """B minus A (for texts B divided by A), as measured: value, low, high."""
+    p: float
+    """Two-sided, after Holm's correction over all tasks."""
+    verdict: str
+    """"better", "worse" or "no difference": B against A."""
+    needed: int | None
+    """Prompts that would show a difference of this size; None where there is none."""
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The whole A/B test."""
+
+    a: str
+    b: str
+    outcomes: tuple[Outcome, ...]
+    generations: tuple[dict[str, str], ...]
+    """Per prompt: prompt, a, b."""
+    confidence: float
+    seed: int
+    notes: tuple[str, ...]
+    measured: int
+    cached: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return {"contrans": contrans.__version__, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    found: dict[str, Measured]
+    written: list[str]
+    lengths: dict[str, list[int]]
+    """For texts: bytes of each, the common unit of different tokenizers."""
+
+
+def compare_ab(
+    a: Arm,
+    b: Arm,
+    tasks: Sequence[Measurable],
+    *,
+    generations: int = 0,
+    prompts: Sequence[str] = (),
+    seed: int = 0,
+    confidence: float = CONFIDENCE,
+    cache: str | Path | None = None,
+    trust_remote_code: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Comparison:
+    """Measure both sides on the same items and say which is better, or that none is.
+
+    Args:
+        a: the side that is compared with, such as the unedited model.
+        b: the side in question.
+        tasks: tasks, or `Fluency` for perplexity on texts.
+        generations: how many prompts both sides continue, side by side.
+        prompts: for the generations; without them, the first prompts of the tasks.
+        seed: of the bootstrap.
+        confidence: of the intervals; the verdict is made at the same level.
+        cache: folder of finished measurements, by which an interrupted comparison goes
+            on; None uses `$CONTRANS_CACHE` or `~/.cache/contrans`.
+        trust_remote_code: run code that comes with the models.
+        progress: called with (stage, done, total).
+
+    Raises:
+        ValueError: when there is nothing to measure, or names repeat.
+    """
+    if not tasks:
+        raise ValueError("nothing to compare on; give a task, a concept or a text")
+    names = [task.name for task in tasks]
+    if len(set(names)) != len(names):
+        raise ValueError(f"tasks need different names; got {', '.join(names)}")
+    chosen = list(prompts) or _prompts(tasks)
+    chosen = chosen[:generations]
+    store = Cache(cache or cache_folder())
+    report = None if progress is None else lambda d, n: progress("measure", d, n)
+    total = 2 * (len(tasks) + bool(chosen))
+    measurements = Measurements(store, report, total=total)
+    stages = Stages(Cache(store.folder), progress)
+    sides: list[_Side] = []
+    lm: LM | None = None
+    for i, arm in enumerate((a, b)):
+        if lm is None or arm.model != (a, b)[i - 1].model:
+            lm = None  # both would not fit, perhaps
+            gc.collect()
+            lm = load_spec(arm.model, trust_remote_code=trust_remote_code)
+        sides.append(_measure(arm, lm, tasks, chosen, measurements, stages))
+    outcomes = _judge(a, b, tasks, sides, seed=seed, confidence=confidence)
+    written = [
+        {"prompt": prompt, "a": one, "b": two}
+        for prompt, one, two in zip(
+            chosen, sides[0].written, sides[1].written, strict=True
+        )
+    ]
+    return Comparison(
+        a.label,
+        b.label,
+        tuple(outcomes),
+        tuple(written),
+        confidence,
+        seed,
+        tuple(measurements.notes),
+        measured=store.misses,
+        cached=store.hits,
+    )
+
+
+def _prompts(tasks: Sequence[Measurable]) -> list[str]:
+    """Prompts to continue: those of the tasks, in turn."""
+    asked = [t for t in tasks if not isinstance(t, Fluency)]
+    columns = [getattr(task, "prompts", task.texts) for task in asked or tasks]
+    longest = max(len(column) for column in columns)
+    rows = [c[i] for i in range(longest) for c in columns if i < len(c)]
+    return list(dict.fromkeys(rows))
+
+
+def _measure(
+    arm: Arm,
+    lm: LM,
+    tasks: Sequence[Measurable],
+    prompts: Sequence[str],
+    measurements: Measurements,
+    stages: Stages,
+) -> _Side:
+    control: Control = NoControl()
+    if arm.vector is not None:
+        vector = get_vector(arm.vector, lm, stages, None)
+        control = make_steer(arm.vector, vector, lm)
+    found = {task.name: measurements.get(lm, task, control) for task in tasks}
+    written: list[str] = []
+    if prompts:
+        written = measurements.texts(lm, prompts, control, GENERATED_TOKENS)
+    lengths = {
+        task.name: [len(text.encode()) for text in task.texts]
+        for task in tasks
+        if isinstance(task, Fluency)
+    }
+    return _Side(found, written, lengths)
+
+
+def _judge(
+    a: Arm,
+    b: Arm,
+    tasks: Sequence[Measurable],
+    sides: Sequence[_Side],
+    *,
+    seed: int,
+    confidence: float,
+) -> list[Outcome]:
+    options = {"seed": seed, "confidence": confidence}
+    gaps: list[Difference] = []
+    scores: list[tuple[Difference, Difference]] = []
+    for task in tasks:
+        first, second = (side.found[task.name] for side in sides)
+        if isinstance(task, Fluency):
+            units = _units(first, second, sides[0].lengths[task.name])
+            gaps.append(ratio_of_perplexities(units[1], units[0], **options))
+            alone = [
+                ratio_of_perplexities(s, [(0.0, n) for _, n in s], **options)
+                for s in units
+            ]
+            scores.append((alone[0], alone[1]))
+            continue
+        x, y = np.array(first.values), np.array(second.values)
+        gaps.append(paired(y, x, **options))
+        scores.append((single(x, **options), single(y, **options)))
+    neutral = [1.0 if isinstance(task, Fluency) else 0.0 for task in tasks]
+    adjusted = holm([gap.p(at) for gap, at in zip(gaps, neutral, strict=True)])
+    alpha = 1 - confidence
+    return [
+        _outcome(
+            (a.label, b.label),
+            task,
+            [side.found[task.name] for side in sides],
+            gap,
+            score,
+            p,
+            alpha,
+            len(tasks),
+        )
+        for task, gap, score, p in zip(tasks, gaps, scores, adjusted, strict=True)
+    ]
+
+
+def _units(
+    first: Measured, second: Measured, lengths: Sequence[int]
+) -> list[list[tuple[float, float]]]:
+    """Losses per token; per byte where the two sides count different tokens."""
+    if first.tokenizer == second.tokenizer:
+        return [list(first.losses), list(second.losses)]
+    return [
+        [(loss, float(n)) for (loss, _), n in zip(side.losses, lengths, strict=True)]
+        for side in (first, second)
+    ]
+
+
+def _outcome(
+    labels: tuple[str, str],
+    task: Measurable,
+    measured: Sequence[Measured],
+    gap: Difference,
+    scores: tuple[Difference, Difference],
+    p: float,
+    alpha: float,
+    m: int,
+) -> Outcome:
+    text = isinstance(task, Fluency)
+    change = float(np.log(gap.value)) if text else gap.value
+    up = change > 0
+    verdict = "no difference"
+    if p < alpha and change != 0:
+        verdict = "better" if up == task.higher_is_better else "worse"
+    needed = prompts_to_decide(change, gap.spread, alpha=alpha / m)
+    a, b = labels
+    metric = measured[0].metric or task.metric
+    if text and measured[0].tokenizer != measured[1].tokenizer:
+        metric += " per byte"
+    return Outcome(
+        task=task.name,
+        metric=metric,
+        n=gap.n,
+        chance=task.chance,
+        a=_three(scores[0]),
+        b=_three(scores[1]),
+        difference=_three(gap),
+        p=p,
+        verdict=verdict,
+        needed=needed,
+        said=_sentence(a, b, task.name, verdict, gap.n, needed),
+    )
+
+
+def _three(found: Difference) -> dict[str, float]:
+    return {"value": found.value, "low": found.low, "high": found.high}
+
+
+def _sentence(
+    a: str, b: str, task: str, verdict: str, n: int, needed: int | None
+) -> str:
+    if verdict != "no difference":
+        more = f" (about {needed} would do)" if needed is not None else ""
+        return f"{task}: {b} is {verdict} than {a} at {n} prompts{more}"
+    if needed is None:
+        return f"{task}: no difference at {n} prompts, and none to be decided"
+    if needed <= n:
+        return (
+            f"{task}: no difference at {n} prompts; close, so try twice as many: "
+            f"about {needed} usually show a difference of this size"
+        )
+    return (
+        f"{task}: no difference at {n} prompts; about {needed} would decide it, if the "
+        "true difference is the one seen"
+    )

@@ -1,0 +1,213 @@
+"""`contrans compare`: an A/B test of two vectors, or of two models."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from contrans.cli import options, screen
+
+_FORMATS = (".md", ".html", ".json")
+
+
+def compare(
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="With --model: a vector file, a folder of transplant, NAME@VERSION of "
+            "the library, or none. Without it: a model.",
+        ),
+    ],
+    b: Annotated[str, typer.Argument(metavar="B", help="The same for the other side.")],
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Hub id, folder or zoo/NAME."),
+    ] = None,
+    concept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--concept",
+            "--task",
+            metavar="NAME|FILE",
+            help="A concept's task, such as anger. Repeatable.",
+        ),
+    ] = None,
+    questions: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE|HUB",
+            help="Multiple-choice questions (ARC, MMLU, your own). Repeatable.",
+        ),
+    ] = None,
+    perplexity: Annotated[
+        str, typer.Option(metavar="FILE|builtin|none", help="Neutral texts.")
+    ] = "builtin",
+    strength: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="VALUE",
+            help="One for both vectors, or one for each. Without it: the strength "
+            "written into the file, else 1.",
+        ),
+    ] = None,
+    unit: options.Unit = "raw",
+    layers: options.SteerLayers = None,
+    positions: options.Positions = "all",
+    limit: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="At most so many items.")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(metavar="test|validate", help="Of the concepts' items.")
+    ] = "test",
+    generations: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Prompts continued side by side.")
+    ] = 0,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="A prompt for that; without any, those of the tasks."),
+    ] = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-o", "--out", metavar="FILE", help="Write .md, .html or .json. Repeatable."
+        ),
+    ] = None,
+    seed: options.Seed = 0,
+    any_model: options.AnyModel = False,
+    dtype: options.Dtype = "auto",
+    device_map: options.DeviceMap = None,
+    quantize: options.Quantize = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    force: options.Force = False,
+    json_: options.Json = False,
+) -> None:
+    r"""Is B better than A? The same prompts under both, and a verdict with its size.
+
+    Says "better", "worse" or "no difference at n prompts" by paired bootstrap, and how
+    many prompts would decide it. Several tasks are corrected together (Holm). The same
+    command goes on after an interruption.
+
+    Examples:
+      contrans compare none contrans-demo --model zoo/large --concept anger
+      contrans compare old.safetensors new.safetensors --model MODEL \
+          --concept honesty --questions arc.jsonl --generations 5 -o ab.html
+      contrans compare anger@1 anger@2 --model MODEL --task anger --strength 2
+      contrans compare zoo/large zoo/large-aligned --concept zoo-honesty
+
+    Next: contrans check, to keep what was won.
+    """
+    names = list(concept or [])
+    if not names and not questions:
+        raise typer.BadParameter("give --concept NAME, or --questions FILE")
+    for path in out or []:
+        if path.suffix not in _FORMATS:
+            raise typer.BadParameter(f"{path}: -o writes {', '.join(_FORMATS)}")
+        screen.check_new(path, force=force)
+    screen.check_choice("split", split, ("test", "validate"))
+    screen.check_choice("unit", unit, ("raw", "relative"))
+    screen.check_choice("positions", positions, ("all", "prompt", "generated"))
+    if model is None and (strength or layers):
+        raise typer.BadParameter("--strength and --layers need --model and vectors")
+    strengths = list(strength or [])
+    if len(strengths) > 2:
+        raise ValueError(f"{len(strengths)} strengths for two sides; give one or two")
+    from contrans.checks.suite import TaskSpec
+
+    shared = {"limit": limit}
+    specs = {
+        name: TaskSpec(concept=name, split=split, **shared)  # type: ignore[arg-type]
+        for name in names
+    }
+    specs |= {Path(q).stem: TaskSpec(questions=q, **shared) for q in questions or []}
+    if perplexity != "none":
+        specs["perplexity"] = TaskSpec(perplexity=perplexity, **shared)
+    screen.quiet()
+    from contrans.ab import compare_ab
+    from contrans.ab_report import to_html, to_markdown
+    from contrans.checks.sources import get_task
+    from contrans.store import finite, write_text
+
+    how = {
+        "unit": unit,
+        "layers": layers,
+        "positions": positions,
+        "any_model": any_model,
+    }
+    loading = {"dtype": dtype, "device_map": device_map, "quantize": quantize}
+    arms = [
+        _arm(name, model, strengths[i % len(strengths)] if strengths else None, how)
+        for i, name in enumerate((a, b))
+    ]
+    sides = [_side(arm, loading) for arm in _told_apart(arms)]
+    tasks = [get_task(name, spec, None) for name, spec in specs.items()]
+    with screen.Bars() as bars:
+        found = compare_ab(
+            sides[0],
+            sides[1],
+            tasks,
+            generations=generations or (len(prompt) if prompt else 0),
+            prompts=prompt or (),
+            seed=seed,
+            trust_remote_code=trust_remote_code,
+            progress=bars,
+        )
+    as_json = json.dumps(finite(found.as_dict()), indent=2, ensure_ascii=False)
+    for path in out or []:
+        text = {
+            ".md": lambda: to_markdown(found),
+            ".html": lambda: to_html(found),
+            ".json": lambda: as_json + "\n",
+        }[path.suffix]()
+        write_text(path, text, force=force)
+    typer.echo(as_json if json_ else _shown(found))
+
+
+def _arm(
+    name: str, model: str | None, strength: float | None, how: dict[str, Any]
+) -> dict[str, Any]:
+    """One side as plain values."""
+    if model is None:
+        return {"label": name, "model": name, "vector": None}
+    if name == "none":
+        return {"label": "no edit", "model": model, "vector": None}
+    if strength is None and how["unit"] == "relative":
+        raise ValueError("--unit relative needs --strength, such as 0.3")
+    plain = Path(name)
+    label = plain.stem if plain.suffix == ".safetensors" else plain.name or name
+    vector = {"model": model, "file": name, "strength": strength, **how}
+    return {"label": label, "model": model, "vector": vector}
+
+
+def _told_apart(arms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Two labels that differ: with the strength, or else A and B."""
+    for arm in arms:
+        if arm["vector"] is not None and arm["vector"]["strength"] is not None:
+            arm["label"] += f" x {arm['vector']['strength']:g}"
+    if arms[0]["label"] == arms[1]["label"]:
+        for arm, letter in zip(arms, "AB", strict=True):
+            arm["label"] = f"{letter} ({arm['label']})"
+    return arms
+
+
+def _side(arm: dict[str, Any], loading: dict[str, Any]) -> Any:
+    from contrans.ab import Arm
+    from contrans.checks.suite import ModelSpec, VectorSpec
+
+    vector = None if arm["vector"] is None else VectorSpec(**arm["vector"])
+    return Arm(arm["label"], ModelSpec(name=arm["model"], **loading), vector)
+
+
+def _shown(found: Any) -> str:
+    """The comparison for the terminal."""
+    from contrans.ab_report import HEAD, cells
+
+    lines = [f"A = {found.a}, B = {found.b}; 95% paired bootstrap intervals", ""]
+    lines += [screen.table(HEAD, [cells(outcome) for outcome in found.outcomes]), ""]
+    lines += [outcome.said for outcome in found.outcomes]
+    for row in found.generations:
+        lines += ["", f"prompt: {row['prompt']}"]
+        lines += [f"A: {row['a'].strip()}", f"B: {row['b'].strip()}"]
+    lines += [f"note: {note}" for note in found.notes]
+    return "\n".join(lines)
