@@ -117,6 +117,13 @@ class Steer:
             found[layer] = self.strength * v
         return found
 
+    def edits(self, depth: int | None = None) -> dict[int, Edit]:
+        """What is done to the stream at each layer; nothing at strength 0."""
+        if self.strength == 0.0:
+            return {}
+        pushes = self.pushes(depth)
+        return {layer: _adder(push, self.keep_norm) for layer, push in pushes.items()}
+
     @contextmanager
     def on(self, lm: LM) -> Iterator[LM]:
         """Add the vector while the context lasts.
@@ -125,14 +132,9 @@ class Steer:
             ValueError: when the vector belongs to another model.
         """
         check_fits(self.vector, lm, any_model=self.any_model)
-        edits = {
-            layer: _adder(push, self.keep_norm)
-            for layer, push in self.pushes(lm.layers).items()
-            if self.strength != 0.0
-        }
         with edit_residual(
             lm,
-            edits,
+            self.edits(lm.layers),
             positions=self.positions,
             skip_bos=self.skip_bos,
             by_token=True,

@@ -203,6 +203,7 @@ class _EditedForward:
         self.inner = block.forward
         self.own = "forward" in vars(block)
         self.changes: list[Callable[[Any], Any]] = []
+        self.by_token: list[bool] = []
 
         @wraps(self.inner)
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -217,7 +218,9 @@ class _EditedForward:
 
     def remove(self, change: Callable[[Any], Any]) -> None:
         """Take one change back; after the last, the block is as it was."""
-        self.changes = [c for c in self.changes if c is not change]
+        kept = [c is not change for c in self.changes]
+        self.by_token = [t for t, keep in zip(self.by_token, kept, strict=True) if keep]
+        self.changes = [c for c, keep in zip(self.changes, kept, strict=True) if keep]
         if self.changes or vars(self.block).get("forward") is not self.forward:
             return
         if self.own:
@@ -227,12 +230,15 @@ class _EditedForward:
 
 
 @contextmanager
-def _changed_output(block: nn.Module, change: Callable[[Any], Any]) -> Iterator[None]:
+def _changed_output(
+    block: nn.Module, change: Callable[[Any], Any], by_token: bool
+) -> Iterator[None]:
     """Pass what a block returns through `change`, after the changes already there."""
     edited = getattr(vars(block).get("forward"), "edited", None)
     if not isinstance(edited, _EditedForward) or edited.block is not block:
         edited = _EditedForward(block)
     edited.changes = [*edited.changes, change]
+    edited.by_token = [*edited.by_token, by_token]
     try:
         yield
     finally:
@@ -246,6 +252,7 @@ def edit_residual(
     *,
     positions: str = "all",
     skip_bos: bool = False,
+    by_token: bool = False,
 ) -> Iterator[LM]:
     """Replace the output of some blocks while the context lasts.
 
@@ -254,6 +261,8 @@ def edit_residual(
         edits: for each layer, a function from the old stream to the new one.
         positions: "all" tokens, those of the "prompt", or "generated" ones.
         skip_bos: leave a leading BOS token alone.
+        by_token: the edits look at one token at a time and not at where it stands, so
+            a text may be read in pieces (see `reads_in_pieces`).
 
     Contexts nest: an inner one edits what the outer one made. Every edit is gone after
     its context, also when setting up or the body of the context fails. A backward pass
@@ -279,5 +288,31 @@ def edit_residual(
             stack.enter_context(tracker.listening(lm))
         for layer, edit in edits.items():
             block = lm.blocks[lm.layer(layer)]
-            stack.enter_context(_changed_output(block, editor(edit)))
+            free = by_token and not tracked
+            stack.enter_context(_changed_output(block, editor(edit), free))
         yield lm
+
+
+def reads_in_pieces(lm: LM) -> bool:
+    """Whether a text may now be read in pieces with a cache, to the same result.
+
+    So it is for the model itself and under edits that declared themselves `by_token`.
+    Hooks and replaced forwards that contrans does not know may look at whole texts.
+    """
+    for module in lm.model.modules():
+        hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+        if any(not _is_reader(hook) for hook in hooks):
+            return False
+        forward = vars(module).get("forward")
+        if forward is None or hasattr(module, "_hf_hook"):  # accelerate's placement
+            continue
+        edited = getattr(forward, "edited", None)
+        if not isinstance(edited, _EditedForward) or not all(edited.by_token):
+            return False
+    return True
+
+
+def _is_reader(hook: Any) -> bool:
+    """Transformers' own hooks, which record and never change a state."""
+    function = getattr(hook, "func", hook)
+    return str(getattr(function, "__module__", "")).startswith("transformers.")

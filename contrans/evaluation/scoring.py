@@ -1,24 +1,28 @@
 """Logits and log-probabilities of given tokens: what every score is made of.
 
-Rows are right-padded and masked, so a row's numbers do not depend on its neighbours.
-The language-model head runs at the scored columns only (`logits_to_keep`), inside the
-model's own forward: soft caps, scales and any control that is active are kept.
+What rows have in common runs once (`contrans.evaluation.reading`), and the
+language-model head meets the scored positions only, inside the model's own forward:
+soft caps, scales and any control that is active are kept. A row's numbers do not depend
+on its neighbours.
 """
 
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from contrans.activations import Progress, batch_tokens
+from contrans.control import Control, NoControl
+from contrans.evaluation.reading import Reading
 from contrans.models import LM
-from contrans.rows import pad, token_batches
 
 LOGITS_PER_BATCH = 1 << 28
 """Numbers in one batch of logits at most; 1 GiB in float32."""
+SLOTS = 512
+"""Positions whose log-softmax is taken at once."""
 _ANCHORS = ("\n", ".", "x")
 
 
@@ -77,28 +81,6 @@ def fit(lm: LM, context: Sequence[int], continuation: Sequence[int]) -> list[int
     return head + (tail[len(tail) - room :] if len(tail) > room else tail)
 
 
-@torch.no_grad()
-def _logits(lm: LM, ids: Tensor, mask: Tensor, columns: Tensor) -> Tensor:
-    """Logits at some columns of a batch: [rows, columns, vocabulary]."""
-    options = {}
-    if "logits_to_keep" in inspect.signature(lm.model.forward).parameters:
-        options["logits_to_keep"] = columns.to(lm.device)
-    logits = lm.model(
-        input_ids=ids.to(lm.device),
-        attention_mask=mask.to(lm.device),
-        use_cache=False,
-        **options,
-    ).logits
-    if logits.shape[1] != len(columns):
-        logits = logits[:, columns.to(logits.device)]
-    if torch.isnan(logits).any() or torch.isposinf(logits).any():
-        raise ValueError(
-            f"NaN or infinite logits in {lm.name!r}; an edit may be too strong, or float16 "
-            "overflowed: lower the strength, or load the model in bfloat16 or float32"
-        )
-    return logits
-
-
 def _budget(lm: LM, tokens_per_batch: int | None) -> int:
     vocabulary = lm.model.get_output_embeddings()
     size = len(lm.tokenizer) if vocabulary is None else vocabulary.weight.shape[0]
@@ -112,6 +94,7 @@ def last_token_logits(
     rows: Sequence[Sequence[int]],
     *,
     tokens_per_batch: int | None = None,
+    share: bool = True,
     progress: Progress | None = None,
 ) -> Iterator[tuple[int, Float[Tensor, " vocabulary"]]]:
     """For each row of token ids, its index and the logits after its last token.
@@ -120,23 +103,58 @@ def last_token_logits(
         lm: the model, with whatever control is active.
         rows: token ids, as from `lm.encode`.
         tokens_per_batch: padded tokens per batch; None chooses by device.
+        share: let prefixes that rows have in common run once.
         progress: called with (rows done, rows in all).
 
     Yields:
-        (index, logits in float32), in order of length.
+        (index, logits in float32), in no particular order.
     """
+    for _, index, logits in last_token_logits_under(
+        lm,
+        rows,
+        (NoControl(),),
+        tokens_per_batch=tokens_per_batch,
+        share=share,
+        progress=progress,
+    ):
+        yield index, logits
+
+
+def last_token_logits_under(
+    lm: LM,
+    rows: Sequence[Sequence[int]],
+    controls: Sequence[Control],
+    *,
+    tokens_per_batch: int | None = None,
+    share: bool = True,
+    progress: Progress | None = None,
+) -> Iterator[tuple[int, int, Float[Tensor, " vocabulary"]]]:
+    """The same under each of several controls, in one pass where they allow it.
+
+    `Steer` controls on all tokens share the blocks below their lowest edit. The numbers
+    are those of `last_token_logits` inside `control.on(lm)`, for one control at a time.
+
+    Args:
+        lm: the model.
+        rows: token ids.
+        controls: what to measure under.
+        tokens_per_batch: padded tokens per batch; None chooses by device.
+        share: let prefixes that rows have in common run once.
+        progress: called with (rows done, rows in all), each row once per control.
+
+    Yields:
+        (index of the control, index of the row, logits in float32).
+    """
+    ends = [range(len(row) - 1, len(row)) for row in rows]
+    budget = tokens_per_batch or batch_tokens(lm)
+    reading = Reading(lm, rows, ends, budget, controls, share)
     done = 0
-    for batch in token_batches(rows, tokens_per_batch or batch_tokens(lm)):
-        chosen = [rows[i] for i in batch]
-        ids, mask = pad(chosen, lm.pad_id, side="right")
-        ends = mask.sum(1) - 1
-        columns, where = ends.unique(return_inverse=True)
-        logits = _logits(lm, ids, mask, columns)
-        for i, index in enumerate(batch):
-            yield index, logits[i, where[i]].float()
-        done += len(batch)
+    for found in reading.found():
+        for slot, row in zip(found.slot.tolist(), found.row.tolist(), strict=True):
+            yield found.control, row, found.logits[slot].float()
+        done += len(found.row)
         if progress is not None:
-            progress(done, len(rows))
+            progress(done, len(rows) * len(controls))
 
 
 def score_continuations(
@@ -144,6 +162,7 @@ def score_continuations(
     items: Sequence[tuple[Sequence[int], Sequence[int]]],
     *,
     tokens_per_batch: int | None = None,
+    share: bool = True,
     progress: Progress | None = None,
 ) -> ContinuationScores:
     """Summed log-probability of each continuation after its context.
@@ -152,34 +171,72 @@ def score_continuations(
         lm: the model, with whatever control is active.
         items: (context ids, continuation ids); the context holds one token or more.
         tokens_per_batch: padded tokens per batch; None chooses by device.
+        share: let prefixes that items have in common run once.
         progress: called with (items done, items in all).
 
     Raises:
         ValueError: for an empty context or continuation, one that is too long, or NaN.
     """
+    return score_continuations_under(
+        lm,
+        items,
+        (NoControl(),),
+        tokens_per_batch=tokens_per_batch,
+        share=share,
+        progress=progress,
+    )[0]
+
+
+def score_continuations_under(
+    lm: LM,
+    items: Sequence[tuple[Sequence[int], Sequence[int]]],
+    controls: Sequence[Control],
+    *,
+    tokens_per_batch: int | None = None,
+    share: bool = True,
+    progress: Progress | None = None,
+) -> list[ContinuationScores]:
+    """The same under each of several controls, in one pass where they allow it.
+
+    See `last_token_logits_under` for the controls, `score_continuations` for the rest.
+    """
     for i, (context, continuation) in enumerate(items):
         if not context or not continuation:
             empty = "continuation" if context else "context"
             raise ValueError(f"item {i} has an empty {empty}; give it a token or more")
+    if not items:
+        return [_empty() for _ in controls]
     fitted = [(fit(lm, context, rest), list(rest)) for context, rest in items]
     rows = [context + rest for context, rest in fitted]
-    total = torch.zeros(len(rows), dtype=torch.float64)
-    greedy = torch.zeros(len(rows), dtype=torch.bool)
-    done = 0
-    for batch in token_batches(rows, _budget(lm, tokens_per_batch)):
-        ids, mask = pad([rows[i] for i in batch], lm.pad_id, side="right")
-        first = min(len(fitted[i][0]) for i in batch) - 1
-        columns = torch.arange(first, ids.shape[1] - 1)
-        logits = _logits(lm, ids, mask, columns)
-        for i, index in enumerate(batch):
-            start = len(fitted[index][0]) - 1 - first
-            wanted = torch.tensor(fitted[index][1], device=logits.device)
-            here = logits[i, start : start + len(wanted)].float()
-            logs = here.log_softmax(-1).gather(-1, wanted[:, None])
-            total[index] = logs.double().sum().cpu()
-            greedy[index] = bool((here.argmax(-1) == wanted).all())
-        done += len(batch)
+    wanted = [
+        range(len(context) - 1, len(context) + len(rest) - 1)
+        for context, rest in fitted
+    ]
+    following = torch.tensor([token for row in rows for token in row])
+    starts = torch.tensor([0, *accumulate(map(len, rows))])
+    total = torch.zeros(len(controls), len(rows), dtype=torch.float64)
+    misses = torch.zeros(len(controls), len(rows), dtype=torch.long)
+    scored, every = 0, len(controls) * sum(map(len, wanted))
+    budget = _budget(lm, tokens_per_batch)
+    for found in Reading(lm, rows, wanted, budget, controls, share).found():
+        right = following[starts[found.row] + found.column + 1]
+        for part in torch.arange(len(right)).split(SLOTS):
+            here = found.logits[found.slot[part].to(found.logits.device)].float()
+            target = right[part].to(here.device)
+            logs = here.log_softmax(-1).gather(-1, target[:, None])[:, 0]
+            missed = (here.argmax(-1) != target).long()
+            total[found.control].index_add_(0, found.row[part], logs.double().cpu())
+            misses[found.control].index_add_(0, found.row[part], missed.cpu())
+        scored += len(right)
         if progress is not None:
-            progress(done, len(rows))
+            progress(len(rows) * scored // every, len(rows))
     tokens = torch.tensor([float(len(rest)) for _, rest in fitted])
-    return ContinuationScores(total, tokens, greedy)
+    return [
+        ContinuationScores(total[i], tokens, misses[i] == 0)
+        for i in range(len(controls))
+    ]
+
+
+def _empty() -> ContinuationScores:
+    none = torch.zeros(0, dtype=torch.float64)
+    return ContinuationScores(none, none.float(), none.bool())

@@ -1,0 +1,276 @@
+"""Read texts in pieces: what they share runs once, with its keys and values kept.
+
+A piece is a row of tokens that continues a known beginning. Two ways, both exact:
+
+- packed: several pieces in one row, with explicit positions and a mask that lets every
+  token see its own beginning only. The kept keys and values are then copied for a few
+  rows instead of for every text. For families whose attention takes such a mask.
+- forked: a row for each piece, padded on the right, after a fork of the cache. For every
+  family with a key-value cache, also with sliding windows.
+
+The cache is forked by copying its layer objects and expanding keys and values as views;
+rebuilding one by `update` is silently wrong where a window slides.
+"""
+
+import copy
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from contrans.evaluation.prefix_tree import Packed
+from contrans.models import LM
+from contrans.rows import pad
+
+PACKABLE = frozenset(
+    (
+        *("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "phi3"),
+        *("olmo2", "gemma2", "gemma3_text", "gpt2", "gpt_neox"),
+    )
+)
+"""Families that take explicit positions and a four-dimensional mask; tests check each."""
+_CACHES = frozenset(("DynamicLayer", "DynamicSlidingWindowLayer"))
+_LENGTH_DEPENDENT = frozenset(("dynamic", "longrope"))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows that run together after one known beginning."""
+
+    ids: Tensor
+    rows: Tensor
+    """Row and column of each position whose logits are wanted."""
+    columns: Tensor
+    inputs: dict[str, Tensor]
+    """Mask and positions, where the model cannot find them by itself."""
+
+    def repeated(self, times: int) -> "Batch":
+        """The batch several times over, wanted positions included."""
+        if times == 1:
+            return self
+        size = len(self.ids)
+        return Batch(
+            self.ids.repeat(times, 1),
+            torch.cat([self.rows + i * size for i in range(times)]),
+            self.columns.repeat(times),
+            {
+                name: value.repeat(times, *[1] * (value.dim() - 1))
+                for name, value in self.inputs.items()
+            },
+        )
+
+
+def refuse_overflow(lm: LM, logits: Tensor) -> None:
+    """Logits that are no numbers.
+
+    Raises:
+        ValueError: for NaN or positive infinity.
+    """
+    if torch.isnan(logits).any() or torch.isposinf(logits).any():
+        raise ValueError(
+            f"NaN or infinite logits in {lm.name!r}; an edit may be too strong, or float16 "
+            "overflowed: lower the strength, or load the model in bfloat16 or float32"
+        )
+
+
+@contextmanager
+def _only(lm: LM, batch: Batch) -> Iterator[list[bool]]:
+    """Let no other positions meet the language-model head than those wanted."""
+    head = lm.model.get_output_embeddings()
+    met: list[bool] = []
+
+    def gather(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        met.append(True)
+        hidden = args[0]
+        where = batch.rows.to(hidden.device), batch.columns.to(hidden.device)
+        return (hidden[where][None], *args[1:])
+
+    if head is None:
+        yield met
+        return
+    handle = head.register_forward_pre_hook(gather)
+    try:
+        yield met
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def run(
+    lm: LM, batch: Batch, cache: Any = None, *, keep: bool = False
+) -> tuple[Tensor, Any]:
+    """Logits at the wanted positions of a batch, and the cache grown by it.
+
+    Args:
+        lm: the model, with whatever control is active.
+        batch: what to run.
+        cache: the known beginning, already forked: it is changed.
+        keep: whether the grown cache is wanted.
+    """
+    with _only(lm, batch) as met:
+        out = lm.model(
+            input_ids=batch.ids.to(lm.device),
+            past_key_values=cache,
+            use_cache=keep or cache is not None,
+            **{name: value.to(lm.device) for name, value in batch.inputs.items()},
+        )
+    logits = out.logits[0] if met else out.logits[batch.rows, batch.columns]
+    refuse_overflow(lm, logits)
+    return logits, out.past_key_values if keep else None
+
+
+def fork(cache: Any, copies: int) -> Any:
+    """A cache for `copies` rows that begin alike; the original stays as it is."""
+    if cache is None:
+        return None
+    new = copy.copy(cache)
+    new.layers = [copy.copy(layer) for layer in cache.layers]
+    for layer in new.layers:
+        if getattr(layer, "keys", None) is not None and layer.keys.numel():
+            layer.keys = layer.keys.expand(copies, -1, -1, -1)
+            layer.values = layer.values.expand(copies, -1, -1, -1)
+    return new
+
+
+def joined(lower: Any, uppers: Sequence[Any], split: int, copies: int) -> Any:
+    """Forks of several caches in one batch, which agree below layer `split`.
+
+    Args:
+        lower: a cache whose layers below `split` all of them share.
+        uppers: one cache for each.
+        split: first layer in which they differ.
+        copies: rows of each.
+    """
+    if lower is None:
+        return None
+    new = fork(lower, copies * len(uppers))
+    for index in range(split, len(new.layers)):
+        parts = [upper.layers[index] for upper in uppers]
+        if len(parts) == 1:
+            new.layers[index] = fork(uppers[0], copies).layers[index]
+            continue
+        layer = copy.copy(parts[0])
+        for name in ("keys", "values"):
+            rows = [getattr(part, name).expand(copies, -1, -1, -1) for part in parts]
+            setattr(layer, name, torch.cat(rows))
+        new.layers[index] = layer
+    return new
+
+
+def grafted(lower: Any, upper: Any, split: int) -> Any:
+    """The layers of one cache below `split`, and of another from there on."""
+    new = copy.copy(upper)
+    new.layers = [*lower.layers[:split], *upper.layers[split:]]
+    return new
+
+
+def splits(cache: Any) -> bool:
+    """Whether a cache is one whose forks are known to be exact."""
+    layers = getattr(cache, "layers", None)
+    return bool(layers) and all(type(layer).__name__ in _CACHES for layer in layers)
+
+
+def readable(lm: LM, longest: int) -> bool:
+    """Whether pieces of texts see the same positions as whole texts would."""
+    config = lm.model.config.get_text_config()
+    rope = getattr(config, "rope_scaling", None) or {}
+    kind = rope.get("rope_type", rope.get("type"))
+    if kind in _LENGTH_DEPENDENT:
+        usual = rope.get("original_max_position_embeddings") or getattr(
+            config, "original_max_position_embeddings", None
+        )
+        return longest <= (usual or getattr(config, "max_position_embeddings", 0))
+    return not getattr(config, "is_encoder_decoder", False)
+
+
+def packable(lm: LM, longest: int) -> bool:
+    """Whether texts of up to `longest` tokens may run packed in this model."""
+    config = lm.model.config.get_text_config()
+    if config.model_type not in PACKABLE:
+        return False
+    if getattr(config, "_attn_implementation", "sdpa") not in ("sdpa", "eager"):
+        return False
+    window = getattr(config, "sliding_window", None)
+    if window is None or not getattr(config, "use_sliding_window", True):
+        return True
+    return longest < window
+
+
+def packed_batch(
+    lm: LM, rows: Sequence[Sequence[Packed]], known: int, wanted: Sequence[np.ndarray]
+) -> Batch:
+    """Rows of packed pieces, with the mask that keeps them apart.
+
+    Args:
+        lm: the model.
+        rows: the pieces of each row.
+        known: tokens in the cache before all of them.
+        wanted: columns of each row whose logits are wanted.
+    """
+    ids, _ = pad([[i for p in row for i in p.ids] for row in rows], 0, side="right")
+    place = torch.zeros_like(ids)
+    seen = torch.zeros(len(rows), 1, ids.shape[1], known + ids.shape[1]).bool()
+    for r, row in enumerate(rows):
+        start = 0
+        for part in row:
+            end = start + len(part.ids)
+            place[r, start:end] = torch.tensor(part.depth)
+            seen[r, 0, start:end, :known] = True
+            seen[r, 0, start:end, known + start : known + end] = torch.from_numpy(
+                part.seen()
+            )
+            start = end
+        filler = torch.arange(start, ids.shape[1])
+        seen[r, 0, filler, known + filler] = True
+    mask = torch.zeros(seen.shape, dtype=lm.dtype)
+    mask.masked_fill_(~seen, torch.finfo(lm.dtype).min)
+    return Batch(
+        ids, *_positions(wanted), {"attention_mask": mask, "position_ids": place}
+    )
+
+
+def forked_batch(
+    lm: LM, rows: Sequence[Sequence[int]], wanted: Sequence[np.ndarray]
+) -> Batch:
+    """A row for each piece, padded on the right; nothing looks at what is behind it."""
+    ids, _ = pad(rows, lm.pad_id, side="right")
+    return Batch(ids, *_positions(wanted), {})
+
+
+@torch.no_grad()
+def padded_logits(
+    lm: LM, rows: Sequence[Sequence[int]], wanted: Sequence[range]
+) -> tuple[Tensor, int]:
+    """Logits of padded rows from the first wanted column on, and which column that is.
+
+    Nothing but the model's own forward runs, so any hook sees what it always sees.
+    """
+    ids, mask = pad(rows, lm.pad_id, side="right")
+    first = min((c.start for c in wanted if len(c)), default=0)
+    columns = torch.arange(first, max(ids.shape[1], first + 1))
+    options = {}
+    if "logits_to_keep" in inspect.signature(lm.model.forward).parameters:
+        options["logits_to_keep"] = columns.to(lm.device)
+    logits = lm.model(
+        input_ids=ids.to(lm.device),
+        attention_mask=mask.to(lm.device),
+        use_cache=False,
+        **options,
+    ).logits
+    if logits.shape[1] != len(columns):
+        logits = logits[:, columns.to(logits.device)]
+    refuse_overflow(lm, logits)
+    return logits, first
+
+
+def _positions(wanted: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    rows = [np.full(len(columns), i) for i, columns in enumerate(wanted)]
+    joined_rows, columns = np.concatenate(rows), np.concatenate(wanted)
+    if not len(columns):  # the head must run on something
+        joined_rows, columns = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    return torch.from_numpy(joined_rows).long(), torch.from_numpy(columns).long()
