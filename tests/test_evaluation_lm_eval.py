@@ -165,7 +165,7 @@ def test_refuses_what_does_not_fit_and_leaves_the_tokenizer_alone(make_lm, make_
     lm, other = make_lm("llama"), make_lm("llama", seed=1)
     with pytest.raises(ValueError, match="transplant"):
         HarnessLM(lm, Steer(make_vector(other)))
-    with pytest.raises(ValueError, match="both a control and steer='v.safetensors'"):
+    with pytest.raises(ValueError, match="both a control and steer="):
         HarnessLM(lm, NoControl(), steer="v.safetensors")
     before = len(lm.tokenizer), lm.tokenizer.pad_token
     made = HarnessLM(lm, Steer(make_vector(lm), layers=[1]))

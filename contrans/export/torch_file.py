@@ -5,6 +5,7 @@ tensors, numbers, text, lists and dictionaries, and of classes only those named 
 """
 
 import io
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -49,7 +50,8 @@ def read_torch(
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; check the name and the folder")
     try:
-        with _allowed(classes):
+        with _allowed(classes), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles by other tools than torch
             return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
     except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
