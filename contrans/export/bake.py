@@ -9,20 +9,20 @@ needs its size on disk and little memory.
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 import contrans
-from contrans.control import Composed, Control, Steer, check_fits
+from contrans.control import Composed, Control, Steer, check_fits, compose
 from contrans.export.card import model_card
 from contrans.export.checkpoint import INDEX, Checkpoint, open_checkpoint
 from contrans.export.constant import constant_edit, vectors_of
 from contrans.export.folder import MARK, check_folder, new_folder
 from contrans.export.rehost import REHOSTED, llama_host
-from contrans.export.shards import Rewrite, Tally, rewrite_file
+from contrans.export.shards import Rewrite, rewrite_file
 from contrans.export.slots import Host, native_host
 from contrans.export.tokenizer import copy_tokenizer
 from contrans.store import finite, write_json, write_text
@@ -106,7 +106,7 @@ def bake(
     """
     out = Path(out)
     check_folder(out, force=force)
-    constant_edit(control)  # refuse what is not constant before anything is downloaded
+    constant_edit(_anywhere(control))  # refuse what is not constant before downloading
     base = open_checkpoint(model, revision=revision)
     if base.folder.resolve() == out.resolve():
         raise ValueError(f"{out} is the model itself; name another folder")
@@ -125,13 +125,18 @@ def bake(
         write_json(folder / "config.json", config)
         warnings = _copy_files(base, folder)
         report = _report(control, base, out, change, edit, config, tuple(warnings))
-        if results is None:
-            results = {}
         vectors = vectors_of(control)
-        card = model_card(asdict(report), vectors, results, base.folder)
+        card = model_card(asdict(report), vectors, results or {}, base.folder)
         write_text(folder / "README.md", card, force=True)
         write_json(folder / MARK, _index(report, vectors), force=True)
     return report
+
+
+def _anywhere(control: Any) -> Any:
+    """The control at no layer: layers from the end need the depth of the model."""
+    if isinstance(control, Composed):
+        return compose(*(_anywhere(part) for part in control.parts))
+    return replace(control, layers=()) if isinstance(control, Steer) else control
 
 
 def _steers(control: Control | ConceptVector) -> list[Steer]:
@@ -280,6 +285,3 @@ def _index(report: BakeReport, vectors: list[ConceptVector]) -> dict[str, Any]:
             },
         }
     )
-
-
-__all__ = ["BakeReport", "Tally", "bake"]
