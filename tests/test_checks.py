@@ -1,0 +1,299 @@
+"""Checks: reading a suite, judging numbers, reports for machines and people."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from contrans.checks import Report, SuiteError, output, parse_suite
+from contrans.checks.baseline import read_baseline, write_baseline
+from contrans.checks.judging import Place, judge_baseline, judge_bound, judge_controls
+from contrans.checks.measure import Measured
+from contrans.checks.running import plan
+from contrans.checks.suite import Bound, Controls
+
+GOOD = """
+name: mine
+models: {m: zoo/large}
+vectors:
+  v: {model: m, refine: anger, strength: 0.4, unit: relative, layers: 4}
+tasks:
+  t: {concept: anger}
+  text: {perplexity: builtin}
+checks:
+  - {vector: v, task: t, effect: {min: 0.3}, controls: {draws: 2}}
+  - vector: [v]
+    task: text
+    ratio: {max: 1.2}
+  - {model: m, task: [t], score: {max: 0.5}}
+"""
+PLACE = Place("m", "v", "t", sign=1.0, seed=0, confidence=0.95)
+
+
+def measured(values, items="same", **fields) -> Measured:
+    return Measured(tuple(map(float, values)), metric="accuracy", items=items, **fields)
+
+
+def answers(rate: float, n: int = 100, seed: int = 0) -> Measured:
+    drawn = np.random.default_rng(seed).random(n) < rate
+    return measured(drawn, items=f"prompts {seed}")
+
+
+def test_a_suite_is_read_and_planned_once_each():
+    suite = parse_suite(GOOD)
+    assert suite.models["m"].name == "zoo/large"
+    assert suite.checks[1].vector == ["v"]
+    jobs = plan(suite)
+    assert len(jobs) == len(set(jobs)) == 6  # t: base, v, two draws; text: base, v
+    assert ("m", ("v", 1), "t") in jobs
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("name: mine", "nmae: mine", r"line 2, nmae: .*did you mean 'name'"),
+        (
+            "strength: 0.4",
+            "strenght: 0.4",
+            r"line 5, vectors\.v\.strenght: .*'strength'",
+        ),
+        (
+            "strength: 0.4",
+            "strength: high",
+            r"line 5, vectors\.v\.strength: 'high' will",
+        ),
+        (
+            "strength: 0.4, ",
+            "",
+            r"line 5, vectors\.v: unit 'relative' needs a strength",
+        ),
+        ("model: m, refine", "model: n, refine", r"line 5, vectors\.v\.model: unknown"),
+        ("refine: anger", "refine: anger, file: x", "refine are both given|and refine"),
+        ("{concept: anger}", "{concept: anger, shots: 2}", "shots is for questions"),
+        ("{concept: anger}", "{}", r"line 7, tasks\.t: a task needs one of"),
+        ("min: 0.3", "mni: 0.3", r"line 10, checks\[0\]\.effect\.mni: .*'min'"),
+        ("{min: 0.3}", "{min: 1, max: 0}", r"checks\[0\]\.effect: min 1\.0 is above"),
+        ("draws: 2", "draws: 0", r"line 10, checks\[0\]\.controls\.draws: 0 will not"),
+        ("vector: [v]", "vector: [w]", r"line 11, checks\[1\]\.vector: unknown vector"),
+        (
+            "task: text",
+            "task: txet",
+            r"line 12, checks\[1\]\.task: .*did you mean 'text'",
+        ),
+        ("ratio: {max: 1.2}", "effect: {max: 1}", r"line 13.*'text' is a text"),
+        ("task: text", "task: t", r"line 13, checks\[1\]\.ratio: 't' is no text"),
+        ("score: {max: 0.5}", "effect: {max: 0.5}", "needs a vector"),
+        (
+            "  - vector: [v]\n    task: text\n    ratio: {max: 1.2}\n",
+            "  - task: t\n",
+            "",
+        ),
+        ("tasks:\n", "tasks:\n  t: {concept: fear}\n", "line 8, tasks.t: .* twice"),
+        ("name: mine", "name: [mine", "not YAML"),
+        (GOOD, "", "the file is empty"),
+        (GOOD, "- 1", "the file is a list"),
+        ("models: {m: zoo/large}", "", "models: this field is missing"),
+    ],
+)
+def test_mistakes_are_told_with_line_and_field(old, new, said):
+    assert old in GOOD
+    with pytest.raises(SuiteError, match=said) as caught:
+        parse_suite(GOOD.replace(old, new), "s.yaml")
+    assert str(caught.value).startswith("s.yaml")
+    assert "pydantic" not in str(caught.value)
+
+
+def test_the_interval_decides():
+    base, now = answers(0.2), answers(0.7, seed=0)
+    now = replace(now, items=base.items)
+
+    def status(**bound):
+        cases = judge_bound(PLACE, "effect", Bound(**bound), now, base)
+        return [case.status for case in cases]
+
+    assert status(min=0.2) == ["pass"]
+    assert status(min=0.8) == ["fail"]
+    assert status(min=0.5) == ["undecided"]
+    assert status(max=0.2) == ["fail"]
+    assert status(min=0.2, max=0.9) == ["pass", "pass"]
+    lower = replace(PLACE, sign=-1.0)
+    (case,) = judge_bound(lower, "effect", Bound(max=-0.2), now, base)
+    assert case.status == "pass"
+    assert case.value == pytest.approx(-np.mean(now.values) + np.mean(base.values))
+    (case,) = judge_bound(PLACE, "score", Bound(min=0.9), now, None)
+    assert (case.status, case.low <= 0.7 <= case.high) == ("fail", True)
+
+
+def test_a_side_effect_bound_of_an_untouched_task_passes_with_enough_items():
+    few, many = answers(0.5, 20), answers(0.5, 400)
+    for same, status in ((few, "undecided"), (many, "pass")):
+        (case,) = judge_bound(PLACE, "effect", Bound(min=-0.05), same, same)
+        assert case.status == status
+
+
+def test_ratios_of_perplexity():
+    units = np.random.default_rng(0).integers(5, 50, 50)
+    base = Measured((), tuple((2.0 * u, float(u)) for u in units), "perplexity")
+    now = Measured((), tuple((2.1 * u, float(u)) for u in units), "perplexity")
+    (case,) = judge_bound(PLACE, "ratio", Bound(max=1.2), now, base)
+    assert case.status == "pass"
+    assert case.value == pytest.approx(np.exp(0.1))
+    (case,) = judge_bound(PLACE, "ratio", Bound(max=1.05), now, base)
+    assert case.status == "fail"
+    (case,) = judge_bound(PLACE, "score", Bound(max=8), now, base)
+    assert case.value == pytest.approx(np.exp(2.1))
+    assert case.status == "fail"
+
+
+def test_every_random_draw_must_be_beaten():
+    base, weak, strong = answers(0.0), answers(0.05), answers(0.6)
+    vector = answers(0.9)
+    asked = Controls(draws=2, margin=0.2, max=0.3)
+    for draws, expected in (
+        ([weak, weak], ["pass", "pass"]),
+        ([weak, vector], ["fail", "fail"]),
+        ([weak, strong], ["undecided", "fail"]),
+    ):
+        cases = judge_controls(PLACE, asked, vector, base, draws)
+        assert [case.status for case in cases] == expected
+
+
+def test_a_regression_is_caught_and_the_same_again_is_none():
+    good, bad = answers(0.8), measured(answers(0.4).values, items="prompts 0")
+    places = [(PLACE, False)] * 3
+    cases = judge_baseline(places, [good, bad, good], [good] * 3, tolerance=0.0)
+    assert [case.status for case in cases] == ["pass", "fail", "pass"]
+    (case,) = judge_baseline(places[:1], [bad], [good], tolerance=0.6)
+    assert case.status == "pass"
+    lower = replace(PLACE, sign=-1.0)
+    (case,) = judge_baseline([(lower, False)], [bad], [good], tolerance=0.0)
+    assert case.status == "pass"
+    (case,) = judge_baseline([(lower, True)], [bad], [good], tolerance=0.0)
+    assert case.status == "fail"  # neither way is better
+
+
+def test_noise_fails_no_build():
+    """Other prompts of the same truth: a suite of eight fails in at most 5% of runs."""
+    places, failed = [(PLACE, False)] * 8, 0
+    for run in range(60):
+        now = [answers(0.7, 60, seed=1000 + 16 * run + i) for i in range(8)]
+        then = [answers(0.7, 60, seed=1008 + 16 * run + i) for i in range(8)]
+        cases = judge_baseline(places, now, then, tolerance=0.0)
+        failed += any(case.status == "fail" for case in cases)
+    assert failed / 60 <= 0.025 + 3 * np.sqrt(0.025 / 60)
+
+
+def test_rounding_on_another_machine_is_no_regression():
+    losses = tuple((40.0 + i, 20.0) for i in range(50))
+    moved = tuple((loss * (1 + 1e-6), n) for loss, n in losses)
+    then, now = (Measured((), x, tokenizer="a") for x in (losses, moved))
+    (case,) = judge_baseline([(PLACE, False)], [now], [then], tolerance=0.0)
+    assert case.status == "pass"
+    other = replace(then, tokenizer="b")
+    (case,) = judge_baseline([(PLACE, False)], [now], [other], tolerance=0.0)
+    assert (case.status, case.n) == ("undecided", 0)
+    (case,) = judge_baseline([(PLACE, False)], [now], [None], tolerance=0.0)
+    assert "--update-baseline" in case.said
+
+
+def test_baselines_come_back_as_they_were(tmp_path):
+    found = {
+        ("m", "v", "t"): answers(0.3),
+        ("m", None, "text"): Measured(
+            (), ((1 / 3, 4.0),), "perplexity", (), "tok", "x"
+        ),
+    }
+    write_baseline(tmp_path / "b.json", "mine", found)
+    assert read_baseline(tmp_path / "b.json") == found
+    assert len((tmp_path / "b.json").read_text().splitlines()) == 4
+    with pytest.raises(FileNotFoundError, match="--update-baseline"):
+        read_baseline(tmp_path / "none.json")
+    (tmp_path / "b.json").write_text("{}")
+    with pytest.raises(ValueError, match="is no baseline"):
+        read_baseline(tmp_path / "b.json")
+
+
+def report(undecided="warn") -> Report:
+    base, now = answers(0.2), answers(0.7)
+    cases = [
+        judge_bound(PLACE, "effect", Bound(min=limit), now, base)[0]
+        for limit in (0.2, 0.5, 0.8)
+    ]
+    odd = replace(cases[0], vector="a|b<&\x07", said="1 < 2 & 3")
+    return Report("mine", (*cases, odd), undecided, 0.95, ("a note",), 3, 2, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("undecided", "failures", "skipped", "ok"),
+    [("warn", 1, 1, False), ("fail", 2, 0, False), ("pass", 1, 0, False)],
+)
+def test_junit_is_what_readers_expect(undecided, failures, skipped, ok):
+    found = report(undecided)
+    root = ElementTree.fromstring(output.to_junit(found))
+    assert root.tag == "testsuites"
+    assert [part.tag for part in root] == ["testsuite"] * 2
+    cases = list(root.iter("testcase"))
+    assert root.get("tests") == str(len(cases)) == "4"
+    assert root.get("failures") == str(len(list(root.iter("failure")))) == str(failures)
+    assert root.get("skipped") == str(len(list(root.iter("skipped")))) == str(skipped)
+    for part in root:
+        assert part.get("tests") == str(len(part.findall("testcase")))
+        assert float(part.get("time", "")) >= 0
+        assert next(child.tag for child in part) == "properties"
+    for case in cases:
+        assert case.get("name")
+        assert case.get("classname", "").startswith("mine.m")
+        assert len(case) == 1
+    assert "effect at least 0.8" in next(root.iter("failure")).get("message", "")
+    assert found.ok is ok
+
+
+def test_a_suite_without_failures_passes_whatever_is_undecided():
+    kept = replace(report(), cases=report().cases[:2])
+    assert kept.ok
+    assert not replace(kept, undecided="fail").ok
+    assert "passed" in output.verdict(kept)
+
+
+def test_markdown_puts_failures_first_and_fits():
+    text = output.to_markdown(report())
+    lines = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    marks = [line.split(" | ")[0].strip("| ") for line in lines]
+    assert marks[1:] == ["**FAIL**", "undecided", "pass", "pass"]
+    assert "a\\|b" in text
+    assert all(line.replace("\\|", "").count("|") == 9 for line in lines)
+    case = report().cases[0]
+    long = replace(
+        report(), cases=tuple(replace(case, said="x" * 500) for _ in range(3000))
+    )
+    text = output.to_markdown(long)
+    assert len(text.encode()) < 1 << 20
+    assert "more cases are left out" in text
+
+
+def test_json_holds_everything():
+    found = json.loads(output.to_json(report()))
+    assert found["ok"] is False
+    assert [case["status"] for case in found["cases"][:3]] == [
+        "pass",
+        "undecided",
+        "fail",
+    ]
+
+
+def test_the_examples_are_valid():
+    root = Path(__file__).parents[1] / "examples"
+    from contrans.checks import read_suite
+    from contrans.evaluation.questions import read_questions
+
+    assert read_suite(root / "zoo-suite.yaml").name == "zoo"
+    assert len(read_questions(root / "zoo-questions.jsonl")) == 60
+    import yaml
+
+    steps = yaml.safe_load((root / "github-action.yml").read_text())["jobs"]["check"]
+    ran = " ".join(step.get("run", "") for step in steps["steps"])
+    assert "contrans check" in ran
+    assert "--junit checks.xml" in ran
