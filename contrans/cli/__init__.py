@@ -68,6 +68,11 @@ VERBS = {
         "contrans.cli.evaluate:evaluate",
         "Measure vectors on held-out prompts, beside random controls.",
     ),
+    "lm-eval": Verb(
+        _USE,
+        "contrans.cli.lm_eval:lm_eval",
+        "Tasks of lm-evaluation-harness, steered.",
+    ),
     "export": Verb(
         _USE,
         "contrans.cli.export:export",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from contrans.control import Control, NoControl, Steer
+from contrans.control import Composed, Control, NoControl, Steer
 from contrans.evaluation.scoring import score_continuations
 from contrans.models import LM, load_model
 from contrans.store import load
@@ -293,6 +293,8 @@ def _control(
 
 def _describe(control: Control) -> str:
     """A control in a line, for the record."""
+    if isinstance(control, Composed):
+        return " + ".join(map(_describe, control.parts)) or "none"
     if isinstance(control, NoControl):
         return "none"
     if not isinstance(control, Steer):
