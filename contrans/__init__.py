@@ -45,7 +45,7 @@ _WHERE = {
     "evaluate": "evaluation",
     "run_transplant": "pipeline",
 }
-_MODULES = ("data", "zoo")
+_MODULES = ("data", "library", "zoo")
 __all__ = [
     *_WHERE,
     *_MODULES,
@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from contrans import data as data, zoo as zoo
+    from contrans import data as data, library as library, zoo as zoo
     from contrans.activations import (
         collect as collect,
         collect_pairs as collect_pairs,
