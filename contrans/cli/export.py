@@ -21,7 +21,8 @@ def export(
         typer.Argument(
             metavar="VECTOR",
             help="A vector.safetensors, the folder that `transplant` wrote, a NAME@VERSION "
-            "of the library, or a GGUF control vector.",
+            "of the library, or a file of repeng, llama.cpp (.gguf), steering-vectors or "
+            "lm-evaluation-harness (.pt).",
         ),
     ] = None,
     bake: Annotated[
@@ -45,6 +46,10 @@ def export(
     lm_eval: Annotated[
         Path | None, _file("Write what lm-evaluation-harness reads (steer_path=FILE).")
     ] = None,
+    steering_vectors: Annotated[
+        Path | None, _file("Write what the steering-vectors package loads (.pt).")
+    ] = None,
+    repeng: Annotated[Path | None, _file("Write what repeng imports (.gguf).")] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -95,6 +100,7 @@ def export(
       contrans export anger.safetensors --bake mistralai/Mistral-7B-v0.1 --context 4096 \
           --layers 14 --strength 2 -o mistral-angry
       contrans export anger-7b --gguf anger.gguf --lm-eval anger.pt
+      contrans export repeng.gguf --any-model --bake MODEL -o DIR
       contrans export anger-7b --bake-gguf 7b.Q4_K_M.gguf -o 7b-angry.Q4_K_M.gguf
 
     Serve it:
@@ -103,8 +109,9 @@ def export(
       lm_eval --model steered --model_args pretrained=MODEL,steer_path=anger.pt ...
     """
     into_out = [bake, bake_gguf, gguf_model]
-    _check(vector, into_out, [gguf, lm_eval], out)
-    for file in (gguf, lm_eval, out if bake_gguf or gguf_model else None):
+    files = [gguf, lm_eval, steering_vectors, repeng]
+    _check(vector, into_out, files, out)
+    for file in (*files, out if bake_gguf or gguf_model else None):
         if file is not None:
             screen.check_new(file, force=force)
     screen.quiet()
@@ -128,6 +135,13 @@ def export(
             ),
             (gguf, lambda: loaded.gguf(_needed(gguf), force)),
             (lm_eval, lambda: loaded.lm_eval(_needed(lm_eval), model, force)),
+            (
+                steering_vectors,
+                lambda: loaded.neighbour(
+                    "steering-vectors", _needed(steering_vectors), force
+                ),
+            ),
+            (repeng, lambda: loaded.neighbour("repeng", _needed(repeng), force)),
         ]
         written += [write() for asked, write in jobs if asked is not None]
     if json_:
@@ -148,7 +162,8 @@ def _check(
     if not asked and not any(files):
         raise typer.BadParameter(
             "say what to write: --bake MODEL -o DIR, --gguf FILE, --bake-gguf IN -o OUT, "
-            "--gguf-model MODEL -o FILE or --lm-eval FILE"
+            "--gguf-model MODEL -o FILE, --lm-eval FILE, --steering-vectors FILE or "
+            "--repeng FILE"
         )
     if len(asked) > 1:
         raise typer.BadParameter(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from contrans.cli import screen
-from contrans.cli.steering import Vector, load_vectors, steer
+from contrans.cli.steering import load_vectors, steer
 from contrans.control import Steer
 from contrans.export.bake import BakeReport, bake
 
@@ -79,6 +79,14 @@ class Loaded:
         )
         return {"kind": "lm-eval", "report": report, "said": said}
 
+    def neighbour(self, tool: str, path: Path, force: bool) -> dict[str, Any]:
+        """A file for steering-vectors or repeng."""
+        from contrans.export.neighbours import write_repeng, write_steering_vectors
+
+        write = write_repeng if tool == "repeng" else write_steering_vectors
+        write(self.control, path, force=force)
+        return {"kind": tool, "path": str(path), "said": f"wrote {path} for {tool}"}
+
     def _bound(self, model: str) -> Steer:
         """The control; files of other programs do not say which model they are for."""
         if not self.control.vector.model and not self.control.any_model:
@@ -102,19 +110,10 @@ def load_control(
     Raises:
         FileNotFoundError, ValueError, KeyError: see `steering.load_vectors`.
     """
-    path = Path(given)
-    if path.suffix == ".gguf":
-        from contrans.export.gguf import read_control_vector
-
-        if unit == "relative" and strength is None:
-            raise ValueError("--unit relative needs --strength, such as 0.3")
-        value = read_control_vector(path)
-        vector = Vector(path.stem, value, 1.0 if strength is None else strength)
-    else:
-        chosen = None if strength is None else [strength]
-        vector = load_vectors([given], chosen, unit)[0]
+    chosen = None if strength is None else [strength]
+    vector = load_vectors([given], chosen, unit)[0]
     control = steer(vector, unit=unit, layers=layers, any_model=any_model)
-    return Loaded(given, control, _results(path))
+    return Loaded(given, control, _results(Path(given)))
 
 
 def _results(path: Path) -> dict[str, Any] | None:

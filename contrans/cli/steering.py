@@ -44,11 +44,11 @@ def load_vectors(
     found = []
     for i, file in enumerate(files):
         path = file_named(file, "vector")
-        vector = load(path, "concept-vector")
+        vector, chosen = read_vector(path)
         if given:
             strength = given[i % len(given)]
         elif unit == "raw":
-            strength = float(vector.provenance.get("strength", 1.0))
+            strength = chosen
         else:
             raise ValueError(
                 "--unit relative needs --strength, such as 0.3 (30% of the stream)"
@@ -57,6 +57,27 @@ def load_vectors(
         label = file if named(file) else label
         found.append(Vector(label, vector, strength))
     return found
+
+
+def read_vector(path: Path) -> tuple[ConceptVector, float]:
+    """A vector, and the strength that its file asks for.
+
+    Also read: GGUF control vectors (llama.cpp, repeng), and .pt files of
+    steering-vectors and of lm-evaluation-harness; their strength is scaled in.
+
+    Raises:
+        FileNotFoundError, ValueError: see the readers.
+    """
+    if path.suffix == ".gguf":
+        from contrans.export.gguf import read_control_vector
+
+        return read_control_vector(path), 1.0
+    if path.suffix in (".pt", ".pth"):
+        from contrans.export.neighbours import read_pt
+
+        return read_pt(path), 1.0
+    vector = load(path, "concept-vector")
+    return vector, float(vector.provenance.get("strength", 1.0))
 
 
 def steer(
