@@ -91,8 +91,8 @@ def export(
 ) -> None:
     r"""Write a vector in the forms that other software reads; several at once if you like.
 
-    A baked checkpoint is served by stock transformers, vLLM or TGI with no contrans and
-    at no cost. The vector is added at every position, which is all that a file can do.
+    A baked checkpoint is served by stock transformers, vLLM or TGI, with no contrans and
+    no hook. The vector is added at every position, which is all that a file can do.
 
     Examples:
       contrans export anger-7b --bake meta-llama/Llama-2-7b-hf -o llama-angry

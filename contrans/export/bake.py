@@ -2,8 +2,8 @@
 
 Adding the same vector to the output of a block at every position is what a bias does.
 `bake` writes a copy of a checkpoint in which the right bias of each edited block carries
-the edit: transformers, vLLM or TGI load it like any other model, with no contrans and at
-no cost. Files are rewritten one at a time and one tensor at a time, so a large checkpoint
+the edit: transformers, vLLM or TGI load it like any other model, with no contrans and no
+hook. Files are rewritten one at a time and one tensor at a time, so a large checkpoint
 needs its size on disk and little memory.
 """
 
