@@ -83,7 +83,7 @@ def write_control_vector(
     vectors = vectors_of(control)
     with atomic(path, force=force) as temporary:
         writer = require_gguf().GGUFWriter(temporary, ARCHITECTURE)
-        writer.add_string(MODEL_HINT, model_hint or vectors[0].name)
+        writer.add_string(MODEL_HINT, model_hint or vectors[0].name or "unknown")
         writer.add_uint32(LAYER_COUNT, len(edit))
         if provenance:
             writer.add_string(PROVENANCE, provenance_text(_describe(vectors, edit)))

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,10 +23,8 @@ from contrans.export.constant import constant_edit
 from contrans.export.gguf import check_blocks, read_control_vector
 from contrans.types import ConceptVector
 
-if TYPE_CHECKING:
-    from llama_cpp import Llama
-else:
-    Llama = Any
+Llama = Any
+"""A `llama_cpp.Llama`; the package is optional."""
 
 
 @contextmanager
