@@ -1,0 +1,129 @@
+"""Directions moved without a map: the same numbers as the map, and as float64."""
+
+import pytest
+import torch
+
+from contrans.linear_map import RIDGE_GRID, Spectrum, fit_linear_map, leave_one_out
+from contrans.solver import Factor, gram, minimum_norm, move_directions
+from contrans.types import HiddenStates
+
+DOUBLE = 1e-6
+"""Against float64, relative; measured at 1e-7 (the rounding of the result)."""
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def streams(n, source, target, layers=1, seed=0):
+    """States with a shared latent, a steep spectrum and one massive coordinate."""
+    latent = normal(n, 40, seed=seed) * torch.logspace(1.5, -1, 40)
+    x = latent @ normal(40, source, seed=seed + 1) + 0.05 * normal(n, source, seed=2)
+    x[:, 3] += 300
+    ys = [
+        latent @ normal(40, target, seed=seed + 5 + i) + (0.1 + i) * normal(n, target)
+        for i in range(layers)
+    ]
+    return x, torch.stack(ys, 1)
+
+
+def relative(found, expected):
+    return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+
+def test_gram_holds_the_products():
+    x = normal(30, 50)
+    expected = x.double() @ x.double().mT
+    assert torch.allclose(gram(x).tril(), expected.tril())
+
+
+@pytest.mark.parametrize(("n", "d"), [(60, 90), (90, 60), (60, 60)])
+def test_minimum_norm_is_the_pseudo_inverse(n, d):
+    x, y = streams(n, d, 30)
+    v = normal(3, d, seed=9)
+    expected = v.double() @ torch.linalg.pinv(x.double()) @ y[:, 0].double()
+    assert relative(minimum_norm(v, x, y[:, 0]), expected) < DOUBLE
+
+
+def test_minimum_norm_with_repeated_texts_falls_back():
+    x, y = streams(40, 90, 30)
+    x, y = torch.cat([x, x[:4]]), torch.cat([y, y[:4]])[:, 0]
+    v = normal(2, 90, seed=9)
+    expected = v.double() @ torch.linalg.pinv(x.double()) @ y.double()
+    assert relative(minimum_norm(v, x, y), expected) < DOUBLE
+
+
+@pytest.mark.parametrize(("n", "d"), [(60, 90), (150, 60)])
+def test_leave_one_out_is_that_of_linear_map(n, d):
+    x, y = streams(n, d, 30)
+    x, y = x.double(), y[:, 0].double()
+    factor = Factor.of(x)
+    strengths = factor.grid
+    spectrum = Spectrum.of(x - x.mean(0))
+    expected = leave_one_out(spectrum, y - y.mean(0), strengths)
+    found = factor.leave_one_out(y, strengths)
+    assert torch.allclose(found, expected, rtol=1e-6)
+    single = factor.leave_one_out(y.float(), strengths)
+    assert torch.allclose(single, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("n", "d"), [(60, 90), (150, 60)])
+@pytest.mark.parametrize("noise", [0, 1, 2])
+def test_the_chosen_strength_is_the_best_of_the_grid(n, d, noise):
+    x, y = streams(n, d, 80, layers=3)
+    factor = Factor.of(x)
+    choice = factor.choose(y[:, noise])
+    errors = factor.leave_one_out(y[:, noise].double(), factor.grid)
+    assert choice.error == pytest.approx(float(errors.min()), rel=1e-3)
+    assert len(choice.tried) < len(RIDGE_GRID) / 2
+
+
+def test_generalised_is_near_leave_one_out():
+    x, y = streams(120, 90, 40, layers=3)
+    factor = Factor.of(x)
+    for layer in range(3):
+        y_here = y[:, layer]
+        chosen = factor.choose(y_here, "generalised").strength
+        best = factor.choose(y_here)
+        error = factor.leave_one_out(y_here, torch.tensor([chosen]).double())
+        assert float(error) < 1.02 * best.error
+
+
+@pytest.mark.parametrize(("n", "d"), [(60, 90), (150, 60)])
+def test_moved_directions_are_those_of_the_fitted_map(n, d):
+    x, y = streams(n, d, 30, layers=2)
+    source = HiddenStates(x[:, None], (4,), "a")
+    target = HiddenStates(y, (7, 9), "b")
+    vectors = {name: normal(d, seed=i) for i, name in enumerate(("anger", "fear"))}
+    found = move_directions(
+        vectors, source, target, source_layer=4, target_layers=(7, 9)
+    )
+    for layer, (choice, moved) in found.items():
+        link = fit_linear_map(
+            source,
+            target,
+            source_layer=4,
+            target_layer=layer,
+            ridge=choice.strength / n,
+            holdout=0.0,
+        )
+        chosen = fit_linear_map(
+            source, target, source_layer=4, target_layer=layer, holdout=0.0
+        )
+        assert chosen.report.loo_error == pytest.approx(choice.error, rel=1e-3)
+        for name, v in vectors.items():
+            assert relative(moved[name], link.directions(v)) < DOUBLE
+
+
+def test_errors_say_what_to_do():
+    x, y = streams(40, 30, 20)
+    with pytest.raises(ValueError, match="unknown criterion 'aic'"):
+        Factor.of(x).choose(y[:, 0], "aic")
+    with pytest.raises(ValueError, match="40 source rows but 39 target rows"):
+        move_directions(
+            {"a": x[0]},
+            HiddenStates(x[:, None], (0,), "a"),
+            HiddenStates(y[:39], (0,), "b"),
+            source_layer=0,
+            target_layers=(0,),
+        )
