@@ -10,7 +10,7 @@ FLOORS = [
     {"store", "data", "zoo", "models", "library"},
     {"hooks", "hooks_logits", "resume"},
     {"activations", "neurons"},
-    {"concept", "linear_map"},
+    {"concept", "linear_map", "solver"},
     {"transfer", "control", "diagnostics"},
     {"methods", "evaluation"},
     {"search", "export"},
