@@ -14,6 +14,8 @@ from contrans.transfer import pair_layers
 Strength = TypeVar("Strength")
 RELATIVE_GRID = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.65, 0.8, 1.0)
 """Strengths tried, as shares of the mean residual norm (H9)."""
+PAPER_GRID = (0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5)
+"""Raw strengths over the published range (0.3 to 1.5); its steps are not published."""
 
 
 @dataclass(frozen=True, slots=True)

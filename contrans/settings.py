@@ -6,6 +6,17 @@ from typing import Literal
 from contrans.linear_map import METHODS
 from contrans.registry import unknown
 
+_NEEDS = {
+    "align-training": "aligned_target",
+    "inst-align": None,
+    "proxy": "map_source",
+}
+"""Baselines, and the setting that each needs."""
+_WHY = {
+    "align-training": "the tuned model of the target's shape",
+    "proxy": "the base of SOURCE, which is the anti-expert beside SOURCE as expert",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -30,6 +41,12 @@ class Settings:
     protocol: str = "heldout"
     eval_file: str | None = None
     budget: float = 1.15
+    grid: str = "relative"
+    """Strengths tried: "relative" shares of the residual norm, or "paper", 0.3 to 1.5."""
+    baselines: str = ""
+    """Further rows, by comma: align-training, inst-align, proxy; or "all" possible."""
+    instruction: str | None = None
+    """What Inst-Align says; None takes the instruction for the concept."""
     limit: int | None = None
     seed: int = 0
     dtype: str = "auto"
@@ -59,9 +76,41 @@ class Settings:
             )
         if self.limit is not None and self.limit < 2:
             raise ValueError(f"limit {self.limit} is too small; use at least 2 items")
+        if self.grid not in ("relative", "paper"):
+            raise ValueError(
+                f"unknown grid {self.grid!r}; choose 'relative' (shares of the residual "
+                "norm) or 'paper' (0.3 to 1.5 times the vector)"
+            )
         if self.strength != "auto":
             self.raw_strength()
         self.layer_pairs()
+        self.baseline_names()
+
+    def baseline_names(self) -> list[str]:
+        """The baselines asked for; "all" leaves out those whose models are not given.
+
+        Raises:
+            KeyError: for an unknown one.
+            ValueError: when one needs a model that is not given.
+        """
+        asked = [part.strip() for part in self.baselines.split(",") if part.strip()]
+        needed = {name: _NEEDS[name] for name in asked if name in _NEEDS}
+        missing = {
+            name: option
+            for name, option in _NEEDS.items()
+            if option is not None and getattr(self, option) is None
+        }
+        if asked == ["all"]:
+            return [name for name in _NEEDS if name not in missing]
+        for name in asked:
+            if name not in needed:
+                raise unknown("baseline", name, [*_NEEDS, "all"])
+            if name in missing:
+                raise ValueError(
+                    f"the baseline {name!r} needs --{missing[name].replace('_', '-')}: "
+                    f"{_WHY[name]}"
+                )
+        return asked
 
     def layer_pairs(self) -> list[tuple[int, int]] | None:
         """The layers given, or None for "auto".

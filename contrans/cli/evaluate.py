@@ -12,11 +12,34 @@ from contrans.cli import options, screen
 def evaluate(
     model: options.Model,
     concept: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="NAME|FILE", help="What to measure: a concept's task. Repeatable."
         ),
-    ],
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What to measure: a published task, with its --data. Repeatable; see "
+            "contrans ls tasks.",
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH|ID",
+            help="File, folder or hub id (OWNER/NAME:CONFIG:SPLIT) of each --task.",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting of the tasks that know it, such as form=inst. Repeatable.",
+        ),
+    ] = None,
     steer: options.Steers = None,
     strength: options.Strengths = None,
     unit: options.Unit = "raw",
@@ -41,6 +64,13 @@ def evaluate(
             help="A random vector of the same length beside each vector.",
         ),
     ] = True,
+    expert: options.Expert = None,
+    anti_expert: options.AntiExpert = None,
+    instruction: options.Instruction = None,
+    aligned: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="A row with this model in MODEL's place."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("-o", "--out", metavar="FILE", help="Also write the results."),
@@ -59,46 +89,62 @@ def evaluate(
     r"""Measure a model with and without vectors, on prompts no vector was made from.
 
     Each --steer is a row of its own, beside no edit and a random vector of the same
-    length; intervals are 95% bootstrap intervals.
+    length; intervals are 95% bootstrap intervals. The baselines of the paper are rows
+    too: proxy-tuning (--expert, --anti-expert), an --instruction, an --aligned model.
 
     Examples:
       contrans eval zoo/large --concept anger --steer contrans-demo
       contrans eval MODEL --concept honesty --concept fairness --steer DIR -o r.json
       contrans eval MODEL --concept anger --steer a.safetensors --strength 2 \
           --layers 24 --perplexity builtin --json
+      contrans eval MODEL --task truthfulqa_mc1 --data mc_task.json --steer DIR \
+          --expert SMALL-CHAT --anti-expert SMALL --instruction "Be honest."
+      contrans eval MODEL --task toxigen --data toxigen/prompts --limit 200 \
+          --set classifier=tomh/toxigen_roberta
 
     Next: contrans show r.json; other strengths with --split validate.
     """
     screen.check_choice("split", split, ("test", "validate"))
+    if not concept and not task:
+        raise typer.BadParameter("say what to measure: --concept NAME or --task NAME")
+    if len(task or []) != len(data or []):
+        raise typer.BadParameter(
+            f"{len(task or [])} --task and {len(data or [])} --data; give each task its "
+            "data, in the same order"
+        )
     if out is not None:
         screen.check_new(out, force=force)
     screen.quiet()
+    from contrans.cli.baselines import baselines, task_settings
     from contrans.cli.steering import load_vectors, steer as control
     from contrans.cli.tables import eval_table
     from contrans.control import NoControl, random_like
     from contrans.data import load_concept, load_corpus
-    from contrans.evaluation import evaluate as measure, make_task
+    from contrans.evaluation import evaluate as measure, make_task, named_task
     from contrans.models import load_model
     from contrans.store import write_text
 
     vectors = load_vectors(steer or [], strength, unit)
     tasks = [
         make_task(load_concept(name, seed=seed), split, limit=limit)  # type: ignore[arg-type]
-        for name in concept
+        for name in concept or []
     ]
+    for name, given in zip(
+        task or [], task_settings(task or [], settings), strict=True
+    ):
+        source = (data or [])[len(tasks) - len(concept or [])]
+        tasks.append(named_task(name, source, limit=limit, seed=seed, settings=given))
     texts = None
     if perplexity is not None:
         corpus = load_corpus(None if perplexity == "builtin" else perplexity)
         texts = list(corpus.texts[:_PERPLEXITY_TEXTS])
-    lm = load_model(
-        model,
-        dtype=dtype,
-        device_map=device_map,
-        quantize=quantize,  # type: ignore[arg-type]
-        revision=revision,
-        blocks=blocks,
-        trust_remote_code=trust_remote_code,
-    )
+    loading = {
+        "dtype": dtype,
+        "device_map": device_map,
+        "quantize": quantize,
+        "trust_remote_code": trust_remote_code,
+    }
+    lm = load_model(model, revision=revision, blocks=blocks, **loading)  # type: ignore[arg-type]
     rows: dict[str, Any] = {"no edit": NoControl()}
     options_ = {
         "unit": unit,
@@ -113,6 +159,13 @@ def evaluate(
             rows[f"random like {vector.label}"] = control(
                 vector, value=random_like(vector.value, seed=seed), **options_
             )
+    rows |= baselines(
+        expert=expert,
+        anti_expert=anti_expert,
+        instruction=instruction,
+        aligned=aligned,
+        loading=loading,
+    )
     with screen.Bars() as bars:
         results = measure(
             lm,

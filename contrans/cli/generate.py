@@ -22,6 +22,8 @@ def generate(
     unit: options.Unit = "raw",
     layers: options.SteerLayers = None,
     positions: options.Positions = "all",
+    expert: options.Expert = None,
+    anti_expert: options.AntiExpert = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also without the vectors.")
     ] = False,
@@ -55,6 +57,7 @@ def generate(
       contrans generate MODEL "Hello" --steer a.safetensors --steer b.safetensors \
           --strength 1 --strength -0.5
       contrans generate MODEL --steer DIR --json < prompts.txt
+      contrans generate MODEL "Hello" --expert SMALL-CHAT --anti-expert SMALL
 
     Next: contrans chat, to change the strength as you go; contrans eval, to measure.
     """
@@ -65,9 +68,10 @@ def generate(
         texts = [line.rstrip("\n") for line in sys.stdin if line.strip()]
         if not texts:
             raise ValueError("stdin holds no prompts; write one a line")
-    if compare and not steer:
+    if compare and not (steer or expert):
         raise typer.BadParameter("--compare needs --steer FILE to compare with")
     screen.quiet()
+    from contrans.cli.baselines import baselines
     from contrans.cli.steering import load_vectors, steer as control
     from contrans.control import compose
     from contrans.models import load_model
@@ -77,15 +81,14 @@ def generate(
         control(v, unit=unit, layers=layers, positions=positions, any_model=any_model)
         for v in vectors
     ]
-    lm = load_model(
-        model,
-        dtype=dtype,
-        device_map=device_map,
-        quantize=quantize,  # type: ignore[arg-type]
-        revision=revision,
-        blocks=blocks,
-        trust_remote_code=trust_remote_code,
-    )
+    loading = {
+        "dtype": dtype,
+        "device_map": device_map,
+        "quantize": quantize,
+        "trust_remote_code": trust_remote_code,
+    }
+    lm = load_model(model, revision=revision, blocks=blocks, **loading)  # type: ignore[arg-type]
+    small = baselines(expert=expert, anti_expert=anti_expert, loading=loading)
 
     def go() -> list[str]:
         return lm.generate(
@@ -98,7 +101,7 @@ def generate(
         )
 
     before = go() if compare else None
-    with compose(*parts).on(lm):
+    with compose(*parts, *small.values()).on(lm):
         after = go()
     if json_:
         keys = ("prompt", "before", "after") if before else ("prompt", "after")

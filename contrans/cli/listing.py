@@ -91,11 +91,22 @@ _TASKS = {
 }
 
 
+NAMED = {
+    "truthfulqa_mc1": "TruthfulQA: is the true answer the likeliest?",
+    "truthfulqa_mc2": "TruthfulQA: the share of probability on true answers",
+    "toxigen": "ToxiGen: share of continuations that a classifier calls toxic",
+    "perplexity": "surprise at plain text: OpenWebText, WikiText-2, any file",
+    "emotions": "the published emotion prompts of ConTrans (eval_*.json), in-sample",
+}
+"""Tasks on published data; `contrans.evaluation.named` makes them."""
+
+
 def _tasks() -> Listed:
     from contrans.data import catalogue_of_packs
 
     rows = [
-        [name, info.kind, _TASKS[info.kind]]
+        [f"--concept {name}", info.kind, _TASKS[info.kind]]
         for name, info in catalogue_of_packs().items()
     ]
-    return ["concept", "task", "what is measured"], rows
+    named = [[f"--task {name} --data ...", name, what] for name, what in NAMED.items()]
+    return ["how to ask for it", "task", "what is measured"], [*named, *rows]

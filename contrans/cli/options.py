@@ -102,6 +102,41 @@ SteerLayers = Annotated[
 Positions = Annotated[
     str, typer.Option(metavar="all|prompt|generated", help="Tokens to edit.")
 ]
+Grid = Annotated[
+    str,
+    typer.Option(
+        metavar="relative|paper",
+        help="Strengths that auto tries: shares of the residual norm, or 0.3 to 1.5.",
+    ),
+]
+Baselines = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES",
+        help="Further rows, by comma: align-training (needs --aligned-target), "
+        "inst-align, proxy (needs --map-source); or 'all' that can be made.",
+    ),
+]
+Instruction = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="What inst-align puts before every prompt; without it, words for the "
+        "concept.",
+    ),
+]
+Expert = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="Proxy-tuning: a small tuned model, whose difference to --anti-expert is "
+        "added to the logits.",
+    ),
+]
+AntiExpert = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Proxy-tuning: the base of --expert."),
+]
 AnyModel = Annotated[
     bool,
     typer.Option(

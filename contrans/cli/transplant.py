@@ -122,6 +122,9 @@ def transplant(
     budget: Annotated[
         float, typer.Option(help="Largest perplexity ratio that auto may spend.")
     ] = 1.15,
+    grid: options.Grid = "relative",
+    baselines: options.Baselines = "",
+    instruction: options.Instruction = None,
     limit: Annotated[
         int | None,
         typer.Option(metavar="N", help="At most so many test prompts: a quick look."),
@@ -194,6 +197,9 @@ def transplant(
         protocol=protocol,
         eval_file=eval_file,
         budget=budget,
+        grid=grid,
+        baselines=baselines,
+        instruction=instruction,
         limit=limit,
         seed=seed,
         dtype=dtype,

@@ -6,6 +6,7 @@ from contrans.evaluation.emotions import EmotionTask, paper_emotion_task
 from contrans.evaluation.fluency import Perplexity, perplexity
 from contrans.evaluation.likelihood import LikelihoodTask
 from contrans.evaluation.making import make_task
+from contrans.evaluation.named import named_task
 from contrans.evaluation.results import Interval, Results, Row, evaluate
 from contrans.evaluation.statistics import bootstrap, paired_difference
 from contrans.evaluation.task import Measurement, Task
@@ -24,6 +25,7 @@ __all__ = [
     "bootstrap",
     "evaluate",
     "make_task",
+    "named_task",
     "paired_difference",
     "paper_emotion_task",
     "perplexity",

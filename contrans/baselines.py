@@ -1,0 +1,73 @@
+"""The paper's baselines beside a transplant: rows of the same table (A.7, A.9).
+
+Self-Align, random vectors and shuffled maps are always there (`comparison.py`). These
+need other models, or words, and are asked for by name.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from contrans.control import Control
+from contrans.job import Job
+from contrans.methods import AlignTraining, InstAlign, ProxyTuning
+from contrans.methods.inst_align import instruction_for
+from contrans.models import LM, load_model
+from contrans.settings import Settings
+from contrans.stages import Outcome, Stages, row
+
+
+def _lm(settings: Settings, name: str, blocks: str | None) -> LM:
+    return load_model(
+        name,
+        dtype=settings.dtype,
+        device_map=settings.device_map,
+        quantize=settings.quantize,
+        blocks=blocks,
+        trust_remote_code=settings.trust_remote_code,
+    )
+
+
+def baseline_controls(job: Job) -> Iterator[tuple[str, Control]]:
+    """The baselines that the settings ask for, each loaded when its turn comes."""
+    settings = job.settings
+    for name in settings.baseline_names():
+        if name == "align-training":
+            aligned = str(settings.aligned_target)
+            lm = _lm(settings, aligned, settings.blocks_target)
+            yield "Align-Training", AlignTraining(lm)
+        elif name == "inst-align":
+            words = settings.instruction
+            if words is None:
+                words = instruction_for(job.concept.name, job.concept.answer)
+            yield "Inst-Align", InstAlign(words)
+        else:
+            small = [
+                _lm(settings, str(model), settings.blocks_source)
+                for model in (settings.source, settings.map_source)
+            ]
+            yield "EFT / proxy-tuning", ProxyTuning(*small)
+
+
+def baseline_rows(job: Job, stages: Stages, base: Outcome) -> list[dict[str, Any]]:
+    """A line of the table for each baseline, on the same test prompts.
+
+    Args:
+        job: the prepared job.
+        stages: for the cache.
+        base: the outcome without an edit.
+    """
+    found = []
+    for name, control in baseline_controls(job):
+        outcome = stages.outcome(job.target, job.test_task, control, job.fluent_texts)
+        found.append(
+            row(
+                name,
+                "reference",
+                outcome,
+                base,
+                raw=None,
+                relative=None,
+                seed=job.settings.seed,
+            )
+        )
+    return found
