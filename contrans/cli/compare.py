@@ -117,10 +117,9 @@ def compare(
 
     shared = {"limit": limit}
     specs = {
-        name: TaskSpec(concept=name, split=split, **shared)  # type: ignore[arg-type]
-        for name in names
+        _title(name): TaskSpec(concept=name, split=split, **shared) for name in names
     }
-    specs |= {Path(q).stem: TaskSpec(questions=q, **shared) for q in questions or []}
+    specs |= {_title(q): TaskSpec(questions=q, **shared) for q in questions or []}
     if perplexity != "none":
         specs["perplexity"] = TaskSpec(perplexity=perplexity, **shared)
     screen.quiet()
@@ -162,6 +161,11 @@ def compare(
         }[path.suffix]()
         write_text(path, text, force=force)
     typer.echo(as_json if json_ else _shown(found))
+
+
+def _title(name: str) -> str:
+    """A task's name: of a file, its own name without folder and ending."""
+    return Path(name).stem if Path(name).suffix else name
 
 
 def _arm(
