@@ -60,10 +60,9 @@ def find(reference: str, want: Want | None, library: Library) -> Entry:
         for one in (*_above(ancestors(entry, everything)), *children(entry, everything))
         if one.kind in _KINDS[want]
     ]
+    kind = entry.kind if entry.kind == "pairs" else f"a {entry.kind}"
     hint = f"; related to it: {', '.join(one.label for one in near)}" if near else ""
-    raise ValueError(
-        f"{entry.label} holds a {entry.kind}; this needs {_NEED[want]}{hint}"
-    )
+    raise ValueError(f"{entry.label} holds {kind}; this needs {_NEED[want]}{hint}")
 
 
 _NEED: Mapping[Want, str] = {
