@@ -30,7 +30,8 @@ from contrans.types import ConceptVector
 
 MARGIN = 1 << 26
 """Bytes allowed for biases, tokenizer and index beyond the size of the weights."""
-_NEVER_COPIED = ("config.json", INDEX, MARK, "README.md")
+_NEVER_COPIED = ("config.json", "params.json", MARK, "README.md")
+"""Written anew, or (params.json) the config of another format of the same weights."""
 _COPIED = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 _LEGAL = ("LICENSE", "NOTICE", "USE_POLICY")
 
@@ -111,11 +112,15 @@ def bake(
     if base.folder.resolve() == out.resolve():
         raise ValueError(f"{out} is the model itself; name another folder")
     host = _host(base, context)
+    fingerprint = base.fingerprint  # reads every tensor's place: fail before writing
     for steer in _steers(control):
         check_fits(steer.vector, base, any_model=steer.any_model)
     edit = constant_edit(control, depth=base.layers)
     if not edit:
-        raise ValueError("nothing to bake: the control adds no vector anywhere")
+        raise ValueError(
+            f"nothing to bake into {base.name!r} ({fingerprint}): the control adds no "
+            "vector anywhere"
+        )
     change = _plan(base, host, edit)
     with new_folder(out, force=force, room=base.size + MARGIN) as folder:
         _write_weights(base, folder, change, progress)
@@ -216,9 +221,10 @@ def _copy_files(base: Checkpoint, folder: Path) -> list[str]:
     for source in sources:
         for file in sorted(source.iterdir()):
             legal = file.name.upper().startswith(_LEGAL)
-            if file.name in _NEVER_COPIED or not file.is_file():
+            if file.name in _NEVER_COPIED or ".index." in file.name:
                 continue
-            if (legal or file.suffix in _COPIED) and not (folder / file.name).exists():
+            wanted = file.is_file() and (legal or file.suffix in _COPIED)
+            if wanted and not (folder / file.name).exists():
                 shutil.copyfile(file, folder / file.name)
     return copy_tokenizer(base.tokenizer, folder)
 

@@ -140,7 +140,15 @@ def open_checkpoint(model: str | Path, *, revision: str | None = None) -> Checkp
         raise FileNotFoundError(
             f"{folder} has no config.json; name the folder of a model"
         )
-    raw = json.loads(config.read_text(encoding="utf-8"))
+    try:
+        raw = json.loads(config.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{config} is not readable JSON ({error})") from error
+    if (folder / "adapter_config.json").is_file():
+        raise UnsupportedModelError(
+            f"{name!r} holds an adapter (adapter_config.json), which would go on top of "
+            "the baked weights; merge it first (merge_and_unload in PEFT), then bake"
+        )
     if raw.get("quantization_config"):
         raise UnsupportedModelError(
             f"{name!r} is quantised ({raw['quantization_config'].get('quant_method')}); "

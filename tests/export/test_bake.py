@@ -198,14 +198,13 @@ def test_qwen2_with_a_window_in_use_is_refused(make_lm, tmp_path):
 
 
 def test_phi3_with_long_rotation_is_refused(make_lm, tmp_path):
-    longrope = {
-        "rope_type": "longrope",
-        "short_factor": [1.0] * 4,
-        "long_factor": [2.0] * 4,
-        "rope_theta": 1e4,
-    }
-    lm = make_lm("phi3", rope_parameters=longrope, rope_scaling=longrope)
+    lm = make_lm("phi3")
     folder = write_model(lm, tmp_path / "base")
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("rope_parameters", None)
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    config |= {"rope_theta": 1e4, "rope_scaling": {"type": "longrope", **factors}}
+    (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UnsupportedModelError, match="longrope"):
         bake(random_steer(lm), folder, tmp_path / "out")
 

@@ -73,11 +73,8 @@ ROWS: dict[str, tuple[str, dict, str, str]] = {
         "mistral",
         {
             "sliding_window": None,
-            "rope_parameters": {
-                "rope_type": "linear",
-                "factor": 2.0,
-                "rope_theta": 5e3,
-            },
+            "rope_scaling": {"rope_type": "linear", "factor": 2.0},
+            "rope_theta": 5e3,
         },
         "mlp.down_proj",
         "llama",

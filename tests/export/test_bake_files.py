@@ -221,6 +221,8 @@ def test_quantised_checkpoints_are_refused(base, tmp_path):
         (lambda f: sorted(f.glob("*.safetensors"))[1].unlink(), "lacks model-00002"),
         (lambda f: (f / INDEX).write_text("{"), "cannot be read"),
         (lambda f: (f / "config.json").unlink(), "no config.json"),
+        (lambda f: (f / "config.json").write_text("{"), "not readable JSON"),
+        (lambda f: (f / "adapter_config.json").write_text("{}"), "merge it first"),
         (
             lambda f: (f / INDEX).write_text('{"weight_map": {"a": "../../secret"}}'),
             "do not trust",
@@ -236,7 +238,7 @@ def test_damaged_checkpoints_are_named(base, tmp_path, spoil, said):
 
 
 def test_a_model_that_is_nowhere(base, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match="no model 'no/such-model'"):
         bake(random_steer(base[0]), "no/such-model", tmp_path / "out")
 
