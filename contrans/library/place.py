@@ -139,7 +139,8 @@ class Place:
         try:
             self._fs.pipe_file(self._path(name), data, mode="create")
         except OSError as error:
-            if isinstance(error, FileExistsError) or "PreconditionFailed" in str(error):
+            said = f"{error} {error.__cause__} {error.__context__}"
+            if isinstance(error, FileExistsError) or "PreconditionFailed" in said:
                 raise FileExistsError(f"{self.at(name)} exists") from error
             raise
 
