@@ -173,7 +173,7 @@ def test_the_model_is_looked_up_by_its_name(tmp_path):
     assert by_name.hookpoints == by_folder.hookpoints
     assert f"tokenizer={zoo.tokenizer_path()}" in by_name.command
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "c.pt").read_bytes()
-    with pytest.raises(ValueError, match="of width 96 does not fit"):
+    with pytest.raises(ValueError, match=r"of width 96 \(for 'other'\) does not fit"):
         write_steering_file(
             ConceptVector(torch.ones(1, 96), layers=(1,), model="", name="other"),
             tmp_path / "d.pt",
