@@ -151,7 +151,7 @@ def test_ratios_of_perplexity():
 def test_every_random_draw_must_be_beaten():
     base, weak, strong = answers(0.0), answers(0.05), answers(0.6)
     vector = answers(0.9)
-    asked = Controls(draws=2, margin=0.2, max=0.3)
+    asked = Controls(draws=2, margin=0.3, max=0.3)
     for draws, expected in (
         ([weak, weak], ["pass", "pass"]),
         ([weak, vector], ["fail", "fail"]),
@@ -197,6 +197,17 @@ def test_rounding_on_another_machine_is_no_regression():
     assert (case.status, case.n) == ("undecided", 0)
     (case,) = judge_baseline([(PLACE, False)], [now], [None], tolerance=0.0)
     assert "--update-baseline" in case.said
+
+
+def test_perplexities_of_different_tokenizers_are_compared_by_the_byte():
+    from contrans.ab import _units
+
+    one, two = (
+        Measured((), ((8.0, count),), "perplexity", (), name)
+        for count, name in ((4.0, "a"), (2.0, "b"))
+    )
+    assert _units(one, two, [16]) == [[(8.0, 16.0)], [(8.0, 16.0)]]
+    assert _units(one, one, [16]) == [[(8.0, 4.0)]] * 2
 
 
 def test_baselines_come_back_as_they_were(tmp_path):

@@ -160,8 +160,8 @@ def _line(root: Any, place: Location) -> str:
     for step in place:
         found = None
         if isinstance(node, yaml.MappingNode):
-            found = next(
-                (pair for pair in node.value if pair[0].value == str(step)), None
+            found = next(  # of a name that stands there twice, the one that counts
+                (pair for pair in node.value[::-1] if pair[0].value == str(step)), None
             )
             if found is not None:
                 line, node = found[0].start_mark.line, found[1]

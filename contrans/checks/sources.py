@@ -18,6 +18,7 @@ from contrans.evaluation import (
     LikelihoodTask,
     make_task,
 )
+from contrans.evaluation.named import named_task
 from contrans.evaluation.questions import question_task, read_questions
 from contrans.layer_ranges import parse_layers
 from contrans.models import LM, load_model
@@ -136,6 +137,15 @@ def get_task(name: str, spec: TaskSpec, folder: Path | None) -> Measurable:
             shots=spec.shots,
             style=spec.style,
         )
+    if spec.task is not None:
+        named: Any = named_task(
+            spec.task,
+            find(str(spec.data), folder),
+            limit=spec.limit,
+            seed=spec.seed or 0,
+            settings=spec.settings,
+        )
+        return replace(named, name=name)
     concept = load_concept(find(str(spec.concept), folder))
     split: Any = spec.split or "test"
     if spec.measure == "likelihood":

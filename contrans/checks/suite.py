@@ -98,6 +98,12 @@ class TaskSpec(Part):
     """Multiple-choice questions: a file, or a data set of the hub."""
     perplexity: str | None = None
     """Texts: a file, or `builtin`."""
+    task: str | None = None
+    """A published task by name, such as truthfulqa_mc1; see `evaluation.named.TASKS`."""
+    data: str | None = None
+    """With `task`: its file, folder or hub id."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """With `task`: its further settings."""
     measure: Literal["task", "likelihood"] = "task"
     """With `concept`: its own task, or the likelihood of its held-out pairs."""
     split: str | None = None
@@ -119,8 +125,10 @@ class TaskSpec(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> "TaskSpec":
-        kind = _one_of(self, ("concept", "questions", "perplexity"), "a task")
+        kind = _one_of(self, ("concept", "questions", "perplexity", "task"), "a task")
         owner = {
+            "data": "task",
+            "settings": "task",
             "measure": "concept",
             "fewshot": "concept",
             "subset": "questions",
@@ -132,8 +140,10 @@ class TaskSpec(Part):
                 raise ValueError(
                     f"{name} is for {owner[name]}, not for {kind}; leave it out"
                 )
-        if kind == "perplexity" and self.split is not None:
-            raise ValueError("a text has no split; leave it out")
+        if kind in ("perplexity", "task") and self.split is not None:
+            raise ValueError(f"split is not for {kind}; leave it out")
+        if kind == "task" and self.data is None:
+            raise ValueError(f"task {self.task!r} needs data: a file, folder or hub id")
         if kind == "concept" and self.split not in (None, "test", "validate"):
             raise ValueError(
                 f"unknown split {self.split!r} of a concept; choose test or validate"

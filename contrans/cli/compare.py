@@ -28,11 +28,19 @@ def compare(
     concept: Annotated[
         list[str] | None,
         typer.Option(
-            "--concept",
-            "--task",
             metavar="NAME|FILE",
             help="A concept's task, such as anger. Repeatable.",
         ),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="A published task, as in contrans eval. Repeatable."
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help="File, folder or hub id of each --task."),
     ] = None,
     questions: Annotated[
         list[str] | None,
@@ -93,14 +101,16 @@ def compare(
       contrans compare none contrans-demo --model zoo/large --concept anger
       contrans compare old.safetensors new.safetensors --model MODEL \
           --concept honesty --questions arc.jsonl --generations 5 -o ab.html
-      contrans compare anger@1 anger@2 --model MODEL --task anger --strength 2
+      contrans compare anger@1 anger@2 --model MODEL --concept anger --strength 2
       contrans compare zoo/large zoo/large-aligned --concept zoo-honesty
 
     Next: contrans check, to keep what was won.
     """
     names = list(concept or [])
-    if not names and not questions:
-        raise typer.BadParameter("give --concept NAME, or --questions FILE")
+    if not names and not questions and not task:
+        raise typer.BadParameter("give --concept NAME, --questions FILE or --task NAME")
+    if len(task or []) != len(data or []):
+        raise typer.BadParameter("give each --task its --data, in the same order")
     for path in out or []:
         if path.suffix not in _FORMATS:
             raise typer.BadParameter(f"{path}: -o writes {', '.join(_FORMATS)}")
@@ -120,6 +130,10 @@ def compare(
         _title(name): TaskSpec(concept=name, split=split, **shared) for name in names
     }
     specs |= {_title(q): TaskSpec(questions=q, **shared) for q in questions or []}
+    specs |= {
+        name: TaskSpec(task=name, data=path, **shared)
+        for name, path in zip(task or [], data or [], strict=True)
+    }
     if perplexity != "none":
         specs["perplexity"] = TaskSpec(perplexity=perplexity, **shared)
     screen.quiet()
