@@ -1,0 +1,150 @@
+"""Hidden states of 200 + 200 emotion prompts, all layers, last token."""
+
+from functools import partial
+
+import torch
+from common import (
+    Ratio,
+    Report,
+    arguments,
+    fast_bfloat16,
+    prompts,
+    race,
+    random_lm,
+    ratio,
+    show,
+)
+
+from contrans.activations import collect
+from contrans.models import LM
+
+
+@torch.no_grad()
+def published(lm: LM, texts: list[str]) -> torch.Tensor:
+    """One text at a time, with logits and all hidden states."""
+    found = []
+    for row in lm.encode(texts):
+        ids = torch.tensor([row], device=lm.device)
+        states = lm.model(input_ids=ids, output_hidden_states=True).hidden_states
+        found.append(torch.stack([h[0, -1].float().cpu() for h in states[1:]]))
+    return torch.stack(found)
+
+
+@torch.no_grad()
+def batched(lm: LM, texts: list[str], size: int = 32) -> torch.Tensor:
+    """What most tools do: left-padded batches with logits and all hidden states."""
+    found = []
+    lm.tokenizer.padding_side = "left"
+    for start in range(0, len(texts), size):
+        inputs = lm.tokenizer(
+            texts[start : start + size], return_tensors="pt", padding=True
+        ).to(lm.device)
+        inputs.pop("token_type_ids", None)
+        states = lm.model(**inputs, output_hidden_states=True).hidden_states
+        found.append(torch.stack([h[:, -1].float().cpu() for h in states[1:]], 1))
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def floor(lm: LM, tokens: int, size: int = 1024) -> None:
+    """The matrix products of the blocks alone, for as many tokens."""
+    layers = [m for m in lm.blocks.modules() if isinstance(m, torch.nn.Linear)]
+    for start in range(0, tokens, size):
+        rows = min(size, tokens - start)
+        for layer in layers:
+            x = _inputs(rows, layer.in_features, lm)
+            torch.nn.functional.linear(x, layer.weight)
+
+
+_KEPT: dict[tuple, torch.Tensor] = {}
+
+
+def _inputs(rows: int, width: int, lm: LM) -> torch.Tensor:
+    key = (rows, width, lm.dtype, lm.device)
+    if key not in _KEPT:
+        _KEPT[key] = torch.randn(rows, width, dtype=lm.dtype, device=lm.device)
+    return _KEPT[key]
+
+
+BARS = {  # (published, every peer, floor) plain; (published, floor) compiled
+    "float32": ((3.8, 1.7, 1.4), (4.0, 1.35)),
+    "bfloat16": ((7.5, 1.6, 2.6), (10.0, 2.1)),
+}
+
+
+def measure(options, *, width: int = 512, compile: bool = True) -> Report:
+    quick = options.quick
+    lm = random_lm(width=width, dtype=options.dtype, device=options.device)
+    texts = prompts("anger", 20 if quick else (200 if width == 512 else 40))
+    tokens = sum(map(len, lm.encode(texts)))
+    target = round(0.75 * lm.layers)
+    methods = {
+        "contrans": partial(collect, lm, texts),
+        "contrans, one layer at 3/4": partial(collect, lm, texts, layers=[target]),
+        "published loop": partial(published, lm, texts),
+        "batches of 32, all hidden states": partial(batched, lm, texts),
+        "matrix products only": partial(floor, lm, tokens),
+    }
+    if compile:
+        methods["contrans, compiled"] = partial(collect, lm, texts, compile=True)
+    expected, found = published(lm, texts), collect(lm, texts).values
+    inner = slice(0, lm.layers - 1)  # the last hidden state of transformers is normed
+    error = (found - expected)[:, inner].norm() / expected[:, inner].norm()
+    times = race(methods, options)
+    plain, fast = BARS[options.dtype]
+    wide = width >= 2048
+    floor_bar = (1.1 if options.dtype == "float32" else 1.4) if wide else plain[2]
+    ratios = [
+        Ratio(
+            "published / contrans",
+            ratio(times, "published loop", "contrans"),
+            None if wide else plain[0],
+        ),
+        Ratio(
+            "batches of 32 / contrans",
+            ratio(times, "batches of 32, all hidden states", "contrans"),
+            None if wide else plain[1],
+        ),
+        Ratio(
+            "contrans / floor",
+            ratio(times, "contrans", "matrix products only"),
+            floor_bar,
+            at_least=False,
+        ),
+        Ratio(
+            "all layers / one layer",
+            ratio(times, "contrans", "contrans, one layer at 3/4"),
+            None if wide else 1.25,
+        ),
+    ]
+    if compile:
+        ratios += [
+            Ratio(
+                "published / compiled",
+                ratio(times, "published loop", "contrans, compiled"),
+                None if wide else fast[0],
+            ),
+            Ratio(
+                "compiled / floor",
+                ratio(times, "contrans, compiled", "matrix products only"),
+                None if wide else fast[1],
+                at_least=False,
+            ),
+        ]
+    on = f"{lm.name}, {options.dtype}, {len(texts)} prompts of {tokens} tokens in all"
+    return Report("collect", on, times, ratios, {"relative error": f"{error:.1e}"})
+
+
+def main(options) -> list[Report]:
+    if options.dtype == "bfloat16" and not fast_bfloat16(options.device):
+        note = "this processor has no fast bfloat16 products: not measured"
+        return [Report("collect", "bfloat16", {}, [], notes=[note])]
+    found = [measure(options, compile=not options.quick)]
+    if not options.quick:
+        found.append(measure(options, width=2048, compile=False))
+    return found
+
+
+if __name__ == "__main__":
+    chosen = arguments(__doc__ or "")
+    show(main(chosen), chosen)
