@@ -1,5 +1,6 @@
 """GGUF without llama.cpp: control vectors, models and baked models as files."""
 
+import os
 import struct
 import subprocess
 import sys
@@ -232,37 +233,34 @@ REPENG = """
 import sys, numpy as np
 from repeng import ControlVector
 rows = {1: np.arange(8, dtype="f4"), 3: -np.arange(8, dtype="f4")}
-if sys.argv[1] == "write":
-    ControlVector("llama", rows).export_gguf(sys.argv[2])
-else:
-    found = ControlVector.import_gguf(sys.argv[2])
-    assert found.model_type == "llama" and set(found.directions) == {1, 3}
-    assert all((found.directions[k] == rows[k]).all() for k in rows)
+ControlVector("llama", rows).export_gguf(sys.argv[1])
+found = ControlVector.import_gguf(sys.argv[2])
+assert found.model_type == "llama" and set(found.directions) == {1, 3}
+assert all((found.directions[k] == rows[k]).all() for k in rows)
 """
 
 
 @pytest.fixture
 def repeng() -> str:
     """A Python that has repeng: named in CONTRANS_REPENG_PYTHON, or this one."""
-    import os
-
     python = os.environ.get("CONTRANS_REPENG_PYTHON", sys.executable)
-    if subprocess.run([python, "-c", "import repeng"], capture_output=True).returncode:
+    look = "import importlib.util as u; exit(u.find_spec('repeng') is None)"
+    if subprocess.run([python, "-c", look]).returncode:
         pytest.skip("repeng is not installed (CONTRANS_REPENG_PYTHON names a Python)")
     return python
 
 
 def test_repeng_reads_and_writes_the_same_files(repeng, tmp_path):
-    theirs, ours = tmp_path / "theirs.gguf", tmp_path / "ours.gguf"
-    subprocess.run([repeng, "-c", REPENG, "write", str(theirs)], check=True)
-    found = read_control_vector(theirs)
     rows = torch.arange(8.0)
+    v = ConceptVector(torch.stack([rows, -rows]), layers=(1, 3), model="abc")
+    theirs, ours = tmp_path / "theirs.gguf", tmp_path / "ours.gguf"
+    write_control_vector(v, ours, model_hint="llama")
+    subprocess.run([repeng, "-c", REPENG, str(theirs), str(ours)], check=True)
+    found = read_control_vector(theirs)
     assert found.layers == (1, 3)
-    assert torch.equal(found.directions, torch.stack([rows, -rows]))
-    write_control_vector(found, ours, model_hint="llama", provenance=False)
+    assert torch.equal(found.directions, v.directions)
+    write_control_vector(v, ours, model_hint="llama", provenance=False, force=True)
     assert ours.read_bytes() == theirs.read_bytes()
-    write_control_vector(found, ours, model_hint="llama", force=True)
-    subprocess.run([repeng, "-c", REPENG, "read", str(ours)], check=True)
 
 
 # models
