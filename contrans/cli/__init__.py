@@ -103,13 +103,18 @@ VERBS = {
         "contrans.cli.listing:listing",
         "List concepts, models, methods, maps or tasks.",
     ),
+    "recipe": Verb(
+        _LOOK,
+        "contrans.cli.recipe:app",
+        "Run the tables and figures of the paper, each with its claims.",
+    ),
     "zoo": Verb(
         _LOOK,
         "contrans.cli.zoo:app",
         "Train or export the embedded models.",
     ),
 }
-_CACHED = ("transplant", "demo", "check", "compare", "zoo")
+_CACHED = ("transplant", "demo", "check", "compare", "recipe", "zoo")
 """Verbs whose finished stages outlive an interruption."""
 PLAIN: dict[str, Any] = {
     "rich_markup_mode": None,

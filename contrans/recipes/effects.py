@@ -1,0 +1,202 @@
+"""The table that most recipes end in: methods and controls on test prompts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from contrans.comparison import Planted
+from contrans.control import Control, NoControl
+from contrans.evaluation import Task
+from contrans.recipes.claims import Estimate, average, difference, pooled, ratio
+from contrans.recipes.figures import Whisker
+from contrans.recipes.lab import Lab, Measured
+from contrans.recipes.plan import Model, Plan
+from contrans.recipes.sheet import Cell, Table
+from contrans.recipes.subjects import Subject
+
+BASE = "no edit"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One method on one target."""
+
+    name: str
+    kind: str
+    """"base", "method", "reference" or "control"."""
+    found: Measured
+    planted: Planted | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The lines of one target."""
+
+    label: str
+    lines: tuple[Line, ...]
+    published: str | None = None
+
+    def __getitem__(self, name: str) -> Measured:
+        """What the line of that name measured."""
+        return next(line.found for line in self.lines if line.name == name)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a line."""
+        return any(line.name == name for line in self.lines)
+
+    @property
+    def strongest(self) -> Measured:
+        """The control with the largest effect; set by `measure_group`."""
+        controls = [line.found for line in self.lines if line.kind == "control"]
+        return controls[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Something to measure: a name, its kind, and one control or several draws."""
+
+    name: str
+    kind: str
+    draws: Sequence[Control]
+    planted: Planted | None = None
+
+
+def from_planted(name: str, planted: Planted, kind: str = "method") -> Try:
+    """A vector at its strength."""
+    return Try(name, kind, [planted.steer()], planted)
+
+
+def from_controls(found: Mapping[str, Sequence[Control]]) -> list[Try]:
+    """Every control with its draws."""
+    return [Try(name, "control", draws) for name, draws in found.items()]
+
+
+def measure_group(
+    lab: Lab,
+    label: str,
+    model: Model,
+    task: Task,
+    tries: Sequence[Try],
+    *,
+    published: str | None = None,
+) -> Group:
+    """Test prompts, touched once: no edit, then everything to try.
+
+    Of several draws the strongest stands in the table, and the strongest control
+    first, so that it is the one a method is compared with.
+    """
+    texts = lab.fluent_test
+    sign = 1.0 if task.higher_is_better else -1.0
+    base = lab.measure(model, task, NoControl(), texts=texts)
+    lines = [Line(BASE, "base", base)]
+    for entry in tries:
+        outcomes = [lab.measure(model, task, c, texts=texts) for c in entry.draws]
+        strongest = max(outcomes, key=lambda m: sign * m.mean)
+        lines.append(Line(entry.name, entry.kind, strongest, entry.planted))
+    plain = [line for line in lines if line.kind != "control"]
+    control = [line for line in lines if line.kind == "control"]
+    control.sort(key=lambda line: -sign * line.found.mean)
+    return Group(label, (*plain, *control), published)
+
+
+def effect_table(
+    groups: Sequence[Group],
+    plan: Plan,
+    *,
+    title: str,
+    name: str = "",
+    published: Mapping[str, Mapping[str, float | str]] | None = None,
+    first: str = "target",
+) -> Table:
+    """Scores, changes, perplexities and strengths; the paper's numbers beside them."""
+    compare = plan.compare and published is not None
+    metric = groups[0].lines[0].found.metric
+    columns = [first, "method", f"{metric} [95%]", "change [95%]"]
+    fluent = any(line.found.losses for group in groups for line in group.lines)
+    columns += ["perplexity", "ratio [95%]"] if fluent else []
+    columns += ["relative strength", "raw alpha", "layers", "n"]
+    columns += ["published (%)"] if compare else []
+    rows = []
+    for group in groups:
+        base = group.lines[0].found
+        for line in group.lines:
+            cells: list[Cell] = [
+                group.label,
+                line.name,
+                average(line.found.values),
+                None
+                if line.kind == "base"
+                else difference(line.found.values, base.values),
+            ]
+            if fluent:
+                cells.append(line.found.perplexity if line.found.losses else None)
+                cells.append(_ratio(line, base))
+            planted = line.planted
+            cells += [
+                None if planted is None else planted.relative,
+                None if planted is None else planted.raw,
+                "" if planted is None else f"{planted.layers[0]}→{planted.layers[1]}",
+                len(line.found.values),
+            ]
+            if compare and published is not None:
+                column = published.get(group.published or "", {})
+                cells.append(column.get(line.name))
+            rows.append(tuple(cells))
+    signed = ("change [95%]",)
+    return Table(name, title, tuple(columns), tuple(rows), signed)
+
+
+def _ratio(line: Line, base: Measured) -> Estimate | None:
+    if line.kind == "base" or len(line.found.losses) < 2:
+        return None
+    return ratio(line.found.losses, base.losses)
+
+
+def whiskers(groups: Sequence[Group]) -> dict[str, list[Whisker]]:
+    """The same as a figure: per target, every line with its interval."""
+    return {
+        group.label: [
+            Whisker(line.name.split(" (")[0], line.kind, average(line.found.values))
+            for line in group.lines
+        ]
+        for group in groups
+    }
+
+
+def gain(
+    groups: Sequence[Group], one: str, other: str = BASE, *, sign: float = 1.0
+) -> Estimate:
+    """One line minus another, items of all groups that have both together."""
+    pairs = [
+        (group[one].values, group[other].values)
+        for group in groups
+        if group.has(one) and group.has(other)
+    ]
+    return pooled(pairs, sign=sign)
+
+
+def beyond_controls(groups: Sequence[Group], one: str, *, sign: float) -> Estimate:
+    """One line minus the strongest control of its group."""
+    return pooled([(g[one].values, g.strongest.values) for g in groups], sign=sign)
+
+
+def notes_of(groups: Sequence[Group], subject: Subject | None = None) -> list[str]:
+    """What the tasks said about themselves, once each, and the size of the parts."""
+    found = {
+        note: None for g in groups for line in g.lines for note in line.found.notes
+    }
+    if subject is not None:
+        chance = subject.test_task.chance
+        told = "no chance level" if chance is None else f"chance level {chance:.3f}"
+        found[
+            f"{subject.name}: {len(subject.refine)} pairs make the vector; "
+            f"{len(subject.validate_task.texts)} texts choose layers and strength; "
+            f"{len(subject.test_task.texts)} others are tested on once; {told}"
+        ] = None
+    return list(found)
+
+
+def gains(found: Measured, base: Measured) -> np.ndarray:
+    """Item by item change."""
+    return np.array(found.values) - np.array(base.values)

@@ -1,0 +1,67 @@
+"""Are the emotions apart in a model's states? t-SNE to see it, a probe to say it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.manifold import TSNE
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from contrans.data import EMOTIONS
+from contrans.recipes.figure2b import positives
+from contrans.recipes.lab import Lab
+from contrans.recipes.plan import Model
+from contrans.recipes.subjects import emotions
+
+CHANCE = 1 / len(EMOTIONS)
+NEIGHBOURS = 30.0
+"""t-SNE's perplexity, its usual value."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """States of emotions at one layer of one model."""
+
+    points: np.ndarray
+    """Two coordinates per test scenario."""
+    kinds: tuple[str, ...]
+    correct: tuple[float, ...]
+    """1 where a probe that was fitted on other templates names the emotion."""
+    validation: float
+    """The probe's accuracy on validation scenarios."""
+
+
+def space(lab: Lab, model: Model, layer: int, *, embed: bool = True) -> Space:
+    """Test scenarios of six emotions after one block.
+
+    Args:
+        lab: models and data.
+        model: whose states.
+        layer: zero-based block.
+        embed: whether to compute the two coordinates, the slow part.
+    """
+    lm, found = lab.lm(model), emotions(lab.plan, lab.limit)
+    texts, kinds = positives(lab)
+
+    def states(wanted: list[str]) -> np.ndarray:
+        return lab.stages.states(lm, wanted, [layer], "states").at(layer).numpy()
+
+    def labelled(part: str) -> tuple[np.ndarray, list[str]]:
+        rows = {n: list(getattr(s, part).positive) for n, s in found.items()}
+        names = [name for name, group in rows.items() for _ in group]
+        return states([text for group in rows.values() for text in group]), names
+
+    x, y = labelled("refine")
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+    probe.fit(x, y)
+    test, held = states(texts), labelled("validate")
+    right = probe.predict(test) == np.array(kinds)
+    points = _embed(test, lab.plan.seed) if embed else np.zeros((len(texts), 2))
+    return Space(points, kinds, tuple(right.astype(float)), float(probe.score(*held)))
+
+
+def _embed(states: np.ndarray, seed: int) -> np.ndarray:
+    near = min(NEIGHBOURS, (len(states) - 1) / 3)
+    tsne = TSNE(perplexity=near, init="pca", random_state=seed, n_jobs=1)
+    return tsne.fit_transform(states.astype(np.float32))

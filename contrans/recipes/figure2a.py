@@ -1,0 +1,13 @@
+"""Figure 2(a): emotion vectors of a small base model in a larger one, by strength."""
+
+from contrans.recipes.emotion_bars import emotions_into
+from contrans.recipes.lab import Lab
+from contrans.recipes.sheet import Sheet
+
+
+def run(lab: Lab) -> Sheet:
+    """The first (the paper: 13B) target."""
+    plan = lab.plan.emotions
+    assert plan is not None
+    first = plan.targets[0].model
+    return emotions_into(lab, plan.weak, first, where="§4.1, Figure 2(a)")

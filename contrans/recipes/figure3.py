@@ -1,0 +1,114 @@
+"""Figure 3: emotions carried from the final checkpoint of a pretraining to earlier ones."""
+
+import numpy as np
+
+from contrans.data import EMOTIONS
+from contrans.recipes.claims import average, difference, judge
+from contrans.recipes.effects import gains
+from contrans.recipes.figures import lines
+from contrans.recipes.lab import Lab, Measured
+from contrans.recipes.planting import Route, best
+from contrans.recipes.sheet import Cell, Sheet, Table
+from contrans.recipes.subjects import emotion
+
+WHERE = "§6.1, Figure 3"
+
+
+def run(lab: Lab) -> Sheet:
+    """Every checkpoint, six emotions pooled; the same test scenarios throughout."""
+    models = lab.plan.checkpoints
+    final = models[-1]
+    base: dict[str, list[Measured]] = {str(m): [] for m in models}
+    moved: dict[str, list[Measured]] = {str(m): [] for m in models}
+    strengths: dict[str, list[float]] = {str(m): [] for m in models}
+    for name in EMOTIONS:
+        subject = emotion(lab.plan, name, lab.limit)
+        for model in models:
+            planted = best(lab, Route(final, model), subject, tried=1)
+            task, texts = subject.test_task, lab.fluent_test
+            base[str(model)].append(lab.measure(model, task, texts=texts))
+            steer = planted.steer()
+            moved[str(model)].append(lab.measure(model, task, steer, texts=texts))
+            strengths[str(model)].append(planted.relative)
+    names = [str(model) for model in models]
+    before, after = ({n: _pool(x[n]) for n in names} for x in (base, moved))
+    change = {n: _change(base[n], moved[n]) for n in names}
+    rows: list[tuple[Cell, ...]] = [
+        (
+            *(n, average(before[n]), average(after[n])),
+            difference(after[n], before[n]),
+            float(
+                np.mean(
+                    [
+                        a.perplexity / b.perplexity
+                        for a, b in zip(moved[n], base[n], strict=True)
+                    ]
+                )
+            ),
+            float(np.mean(strengths[n])),
+        )
+        for n in names
+    ]
+    first, last = names[0], names[-1]
+    return Sheet(
+        title="Checkpoints of one pretraining",
+        about=f"Emotion vectors of the final checkpoint in each of {len(names)} "
+        "checkpoints, each at the layers and strength that validation chooses; Token "
+        "Acc on scenarios of other emotions, six emotions pooled.",
+        tables=(
+            Table(
+                "",
+                "By checkpoint",
+                (
+                    "checkpoint",
+                    "no edit [95%]",
+                    "with the vector [95%]",
+                    "change [95%]",
+                    "mean ratio of perplexities",
+                    "mean relative strength",
+                ),
+                tuple(rows),
+                ("change [95%]",),
+            ),
+        ),
+        claims=(
+            judge(
+                "the effect of the vector grows with pretraining",
+                WHERE,
+                difference(change[last], change[first]),
+                above=0,
+                how=f"effect at {last} minus effect at {first}, same scenarios",
+            ),
+            judge(
+                "false positives decline with pretraining",
+                WHERE,
+                difference(before[first], before[last]),
+                above=0,
+                how=f"no edit at {first} minus no edit at {last}, same scenarios",
+            ),
+            judge(
+                "the final checkpoint's vector works in an early one, too",
+                "ours",
+                difference(after[first], before[first]),
+                above=0,
+                how=f"with the vector minus no edit at {first}",
+            ),
+        ),
+        draw=lambda: lines(
+            names,
+            {
+                "with the vector": [average(after[n]) for n in names],
+                "no edit (false positives)": [average(before[n]) for n in names],
+            },
+            ("checkpoint", "Token Acc on other emotions"),
+        ),
+    )
+
+
+def _pool(parts: list[Measured]) -> list[float]:
+    return [value for part in parts for value in part.values]
+
+
+def _change(base: list[Measured], moved: list[Measured]) -> np.ndarray:
+    pairs = zip(moved, base, strict=True)
+    return np.concatenate([gains(one, other) for one, other in pairs])

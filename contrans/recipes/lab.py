@@ -1,0 +1,277 @@
+"""The lab of a run: the models of a plan, their states, maps and scores.
+
+Everything is cached by the content of what it depends on, so that an interrupted run
+goes on where it was and recipes that ask the same thing share the answer.
+"""
+
+import gc
+import hashlib
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from contrans.concept import concept_vector
+from contrans.control import Composed, Control, NoControl
+from contrans.data import load_corpus
+from contrans.evaluation import Task
+from contrans.evaluation.fluency import text_losses
+from contrans.job import NORM_TEXTS, readable, split_corpus
+from contrans.models import LM, load_model
+from contrans.recipes.plan import Model, Plan
+from contrans.search import candidates
+from contrans.stages import Stages, control_key
+from contrans.store import digest
+from contrans.transfer import paper_layer
+from contrans.types import ConceptVector, HiddenStates, LinearMap, PromptPairs
+from contrans.zoo import world
+
+Losses = tuple[tuple[float, float], ...]
+"""Per text, (negative log-likelihood, tokens)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a task and the perplexity texts said under one control, item by item."""
+
+    values: tuple[float, ...]
+    extra: Mapping[str, tuple[float, ...]]
+    losses: Losses
+    metric: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        """The score."""
+        return float(np.mean(self.values))
+
+    @property
+    def perplexity(self) -> float:
+        """Token-weighted perplexity of the texts."""
+        nll, tokens = np.sum(self.losses, axis=0)
+        return float(np.exp(nll / tokens))
+
+
+class Lab:
+    """Models, states, maps and scores of one plan, made when asked for."""
+
+    def __init__(self, plan: Plan, stages: Stages, *, limit: int | None = None) -> None:
+        """Open a lab; nothing is loaded yet.
+
+        Args:
+            plan: models, data and choices.
+            stages: the cached stages of the main job.
+            limit: at most so many items per task, pairs and texts; a trial.
+
+        Raises:
+            ValueError: for a limit under two.
+        """
+        if limit is not None and limit < 2:
+            raise ValueError(f"limit {limit} is too small; use at least 2 items")
+        self.plan, self.stages, self.limit = plan, stages, limit
+        self._models: OrderedDict[Model, LM] = OrderedDict()
+        self._corpus: OrderedDict[Any, tuple[list[int], HiddenStates]] = OrderedDict()
+
+    # ---------------------------------------------------------------- models
+
+    def lm(self, model: Model) -> LM:
+        """A model, loaded on first use; the one not used for longest makes room.
+
+        Raises:
+            FileNotFoundError: when it cannot be had; the message names it.
+        """
+        key = Model(name=model.name, revision=model.revision)
+        if key not in self._models:
+            while len(self._models) >= self.plan.in_memory:
+                self._models.popitem(last=False)
+                gc.collect()
+            self._models[key] = load_model(
+                model.name,
+                revision=model.revision,
+                dtype=self.plan.dtype,
+                device_map=self.plan.device_map,
+                quantize=self.plan.quantize,
+            )
+        self._models.move_to_end(key)
+        return self._models[key]
+
+    def layers(self, lm: LM) -> list[int]:
+        """The layers of a model that are looked at."""
+        if self.plan.choice.layers == "depth":
+            return [paper_layer(lm.layers)]
+        return list(range(lm.layers))
+
+    def pairs(self, source: LM, target: LM) -> list[tuple[int, int]]:
+        """Pairs of layers to consider."""
+        if self.plan.choice.layers == "depth":
+            return [(paper_layer(source.layers), paper_layer(target.layers))]
+        return candidates(source.layers, target.layers)
+
+    # ---------------------------------------------------------------- texts
+
+    @cached_property
+    def _texts(self) -> tuple[list[str], list[str]]:
+        data, limit = self.plan.data, self.limit
+        map_texts, fluent = split_corpus(load_corpus(data.corpus))
+        if data.perplexity == "world":
+            drawn = itertools.islice(world.documents(-2), 2 * data.perplexity_texts)
+            fluent = list(dict.fromkeys(drawn))
+        elif data.perplexity is not None:
+            fluent = list(load_corpus(data.perplexity, at_least=8).texts)
+        fluent = fluent[: data.perplexity_texts]
+        map_texts = map_texts[: data.map_texts]
+        if limit is not None:
+            fluent = fluent[: max(2 * limit, 8)]
+            map_texts = map_texts[: max(20 * limit, 160)]
+        return map_texts, fluent
+
+    @property
+    def fluent_validate(self) -> list[str]:
+        """Texts for perplexity and residual norms while choosing."""
+        return self._texts[1][0::2]
+
+    @property
+    def fluent_test(self) -> list[str]:
+        """Other texts for the perplexity that is reported."""
+        return self._texts[1][1::2]
+
+    # ---------------------------------------------------------------- states
+
+    def norms(self, lm: LM) -> dict[int, float]:
+        """Mean residual norm per layer (H9)."""
+        return self.stages.norms(lm, self.fluent_validate[:NORM_TEXTS])
+
+    def states(self, model: Model) -> tuple[list[int], HiddenStates]:
+        """States of the corpus, and which of its texts the model could read."""
+        lm = self.lm(model)
+        if lm.fingerprint not in self._corpus:
+            texts = self._texts[0]
+            rows = readable(lm, texts)
+            found = self.stages.states(
+                lm, [texts[i] for i in rows], self.layers(lm), f"corpus, {model}"
+            )
+            while len(self._corpus) >= self.plan.in_memory:
+                self._corpus.popitem(last=False)
+            self._corpus[lm.fingerprint] = (rows, found)
+        self._corpus.move_to_end(lm.fingerprint)
+        return self._corpus[lm.fingerprint]
+
+    def link(
+        self,
+        source: Model,
+        target: Model,
+        layers: tuple[int, int],
+        *,
+        method: str | None = None,
+        shuffle: int | None = None,
+    ) -> LinearMap:
+        """A map between two models, fitted on the texts that both can read."""
+        sides = [self.states(source), self.states(target)]
+        both = sorted(set(sides[0][0]) & set(sides[1][0]))
+        texts = digest([self._texts[0][i] for i in both])
+        x, y = (_only(rows, found, both, texts) for rows, found in sides)
+        return self.stages.link(
+            *(x, y, layers, method or self.plan.method),
+            seed=self.plan.seed,
+            shuffle=shuffle,
+        )
+
+    def vector(self, model: Model, pairs: PromptPairs) -> ConceptVector:
+        """The mean difference of some pairs in a model (A1)."""
+        lm = self.lm(model)
+        states = self.stages.pair_states(lm, pairs, self.layers(lm), f"pairs, {model}")
+        return concept_vector(states)
+
+    # ---------------------------------------------------------------- scores
+
+    def measure(
+        self,
+        model: Model,
+        task: Task,
+        control: Control | None = None,
+        *,
+        texts: Sequence[str] = (),
+    ) -> Measured:
+        """A task and the perplexity of texts, under exactly the same control."""
+        lm, control = self.lm(model), control or NoControl()
+        key = {
+            "stage": "recipe, measure",
+            "model": [lm.fingerprint, lm.tokenizer_hash, str(lm.dtype)],
+            "task": hashlib.sha256(repr(task).encode()).hexdigest(),
+            "texts": digest(list(texts)),
+            "control": key_of(control),
+        }
+
+        def make() -> dict[str, Any]:
+            with control.on(lm) as active:
+                found = task.measure(active)
+                losses = text_losses(active, texts) if texts else []
+            return {
+                "values": [float(v) for v in found.values],
+                "extra": {k: [float(x) for x in v] for k, v in found.extra.items()},
+                "losses": losses,
+                "metric": found.metric or task.metric,
+                "notes": list(found.notes),
+            }
+
+        found = self.stages.cache.json(key, make)
+        return Measured(
+            values=tuple(found["values"]),
+            extra={name: tuple(values) for name, values in found["extra"].items()},
+            losses=tuple((nll, tokens) for nll, tokens in found["losses"]),
+            metric=found["metric"],
+            notes=tuple(found["notes"]),
+        )
+
+    def kept(
+        self, what: str, model: Model, control: Control, make: Callable[[LM], Any]
+    ) -> Any:
+        """Anything else that JSON can hold, made under a control and cached."""
+        lm = self.lm(model)
+        key = {
+            "stage": f"recipe, {what}",
+            "model": [lm.fingerprint, lm.tokenizer_hash, str(lm.dtype)],
+            "control": key_of(control),
+        }
+
+        def inside() -> Any:
+            with control.on(lm) as active:
+                return make(active)
+
+        return self.stages.cache.json(key, inside)
+
+    def write(
+        self, model: Model, prompts: Sequence[str], control: Control, tokens: int
+    ) -> list[str]:
+        """Greedy continuations under a control."""
+        what = f"write {tokens} {digest(list(prompts))}"
+        return self.kept(
+            what,
+            model,
+            control,
+            lambda lm: lm.generate(list(prompts), max_new_tokens=tokens),
+        )
+
+
+def _only(
+    rows: list[int], states: HiddenStates, both: list[int], texts: str
+) -> HiddenStates:
+    place = {row: i for i, row in enumerate(rows)}
+    found = states if rows == both else states.rows(place[row] for row in both)
+    return replace(found, provenance={**found.provenance, "data": texts})
+
+
+def key_of(control: Control) -> Any:
+    """Everything that a control does, as JSON.
+
+    Raises:
+        TypeError: for a control that cannot say.
+    """
+    if isinstance(control, Composed):
+        return [key_of(part) for part in control.parts]
+    own = getattr(control, "cache_key", None)
+    return own if own is not None else control_key(control)
