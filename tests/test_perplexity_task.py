@@ -77,9 +77,9 @@ def test_windows_score_every_token_once():
 
 def test_documents_of_every_kind(tmp_path):
     wiki = tmp_path / "wiki.raw"
-    wiki.write_text(" = A = \n text a \n = = B = = \n more \n = C = \n text c \n")
+    wiki.write_text(" = A = \r\n text a \n = = B = = \n more \n = C = \n text c \n")
     articles = read_documents(wiki)
-    assert [a.strip().split("\n")[0] for a in articles] == ["= A =", "= C ="]
+    assert [a.split("\n")[0].strip() for a in articles] == ["= A =", "= C ="]
     assert "more" in articles[0]
     assert len(read_documents(wiki, cut="file")) == 1
     assert len(read_documents(wiki, cut="lines", limit=3)) == 3

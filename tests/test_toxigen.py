@@ -135,7 +135,9 @@ def test_a_hub_classifier_is_the_softmax_of_its_model(tmp_path, make_lm):
     found = judge.probabilities(texts)
     for text, p in zip(texts, found, strict=True):
         ids = torch.tensor([lm.tokenizer(text).input_ids])
-        wanted = model(ids, attention_mask=torch.ones_like(ids)).logits.softmax(-1)
+        with torch.no_grad():
+            logits = model(ids, attention_mask=torch.ones_like(ids)).logits
+        wanted = logits.softmax(-1)
         assert p == pytest.approx(float(wanted[0, 1]), abs=1e-5)
     with pytest.raises(ValueError, match="class 5 of"):
         HubClassifier.load(tmp_path / "judge", positive=5)

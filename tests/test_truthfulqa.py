@@ -201,7 +201,7 @@ def test_what_is_no_question_is_named(tmp_path, row, message):
 
 
 def test_unknown_names_are_told(file):
-    with pytest.raises(KeyError, match="did you mean 'truthfulqa_mc1'"):
+    with pytest.raises(KeyError, match="did you mean 'truthfulqa_mc2'"):
         named_task("truthfulqa_mc", file)
     with pytest.raises(KeyError, match="unknown setting of truthfulqa_mc1 'forms'"):
         named_task("truthfulqa_mc1", file, settings={"forms": "inst"})
@@ -217,7 +217,9 @@ def test_all_published_questions_are_read():
         pytest.skip("the TruthfulQA files are not beside the project")
     task = named_task("truthfulqa_mc1", path)
     assert len(task.texts) == 817
-    assert task.chance == pytest.approx(0.226, abs=5e-4)
+    assert task.chance == pytest.approx(0.2225, abs=5e-5)
+    older = named_task("truthfulqa_mc1", SHARED / "mc_task_v0.json")
+    assert older.chance == pytest.approx(0.2261, abs=5e-5)
     assert len(read_truthfulqa(SHARED / "TruthfulQA.csv")) == 817
 
 

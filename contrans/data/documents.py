@@ -42,7 +42,7 @@ def read_documents(
         whole = read_text(path)
         found = [str(row.get("text", "")) for _, row in json_lines(path, whole)]
     else:
-        whole = read_text(path)
+        whole = read_text(path).replace("\r\n", "\n")
         found = whole.splitlines() if kind == ".txt" else [whole]
     starts = [match.start() for match in _ARTICLE.finditer(whole)]
     if cut == "articles" or (cut == "auto" and len(starts) > 1):
