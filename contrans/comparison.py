@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import contrans
+from contrans.baselines import baseline_rows
 from contrans.concept import reliability
 from contrans.control import NoControl, Steer, matched_norm, random_like, with_norms
-from contrans.data import Concept
 from contrans.diagnostics import Diagnosis, diagnose
-from contrans.evaluation import Task
 from contrans.job import Job
-from contrans.search import RELATIVE_GRID, Point, choose, sweep
+from contrans.openings import openings
+from contrans.search import PAPER_GRID, RELATIVE_GRID, Point, choose, sweep
 from contrans.stages import Outcome, Stages, point, row, with_strength
 from contrans.transfer import assume_model, transplant
 from contrans.types import ConceptVector, LinearMap
@@ -23,8 +23,6 @@ CONTROL_DRAWS = 3
 """Random vectors and shuffled maps averaged per control."""
 PAPER_STRENGTHS = (1.0, 2.0)
 """Raw strengths of the published emotion scripts."""
-OPENING_TOKENS = 24
-"""Tokens generated per prompt for the report."""
 LABELS = {
     "contrans": "ConTrans",
     "ridge": "ridge",
@@ -80,7 +78,7 @@ def compare(job: Job, stages: Stages) -> tuple[dict[str, Any], ConceptVector]:
     for note in tested.notes:
         stages.warn(note)
     with stages.stage("generate"):
-        generations = _generations(job, main)
+        generations = openings(job, main.steer())
     results = {
         "contrans": contrans.__version__,
         "command": asdict(settings),
@@ -197,8 +195,9 @@ def _strengths(
     given = job.settings.raw_strength()
     if given is not None:
         return [(given, given * unit)]
-    if job.settings.protocol == "paper":
-        return [(raw, raw * unit) for raw in PAPER_STRENGTHS]
+    if "paper" in (job.settings.protocol, job.settings.grid):
+        published = job.settings.protocol == "paper"
+        return [(x, x * unit) for x in (PAPER_STRENGTHS if published else PAPER_GRID)]
     return [(with_strength(vector, layer, share), share) for share in RELATIVE_GRID]
 
 
@@ -315,27 +314,6 @@ def _rows(
             best = max if task.higher_is_better else min
             line["extra"][STRONGEST] = best(outcome.mean for outcome in outcomes)
         rows.append(line)
+    rows += baseline_rows(job, stages, base)
     stages.step("test", total, total)
     return rows, base
-
-
-def _generations(job: Job, main: Planted) -> list[dict[str, str]]:
-    prompts = _opening_prompts(job.concept, job.test_task)
-    before = job.target.generate(prompts, max_new_tokens=OPENING_TOKENS)
-    with main.steer().on(job.target):
-        after = job.target.generate(prompts, max_new_tokens=OPENING_TOKENS)
-    return [
-        {"prompt": p, "before": b, "after": a}
-        for p, b, a in zip(prompts, before, after, strict=True)
-    ]
-
-
-def _opening_prompts(concept: Concept, task: Task, count: int = 3) -> list[str]:
-    """Prompts for the generations of the report, from test texts."""
-    if concept.task.kind != "likelihood":
-        return list(task.texts[:count])
-    opened = []
-    for text in concept.test.negative[:count]:
-        words = text.split(" ")
-        opened.append(" ".join(words[: max(len(words) // 2, 1)]) or text)
-    return opened

@@ -30,7 +30,10 @@ class Control(Protocol):
     """Something that changes what a model does while a context lasts."""
 
     def on(self, lm: LM) -> AbstractContextManager[LM]:
-        """Apply to a model; everything is undone when the context ends."""
+        """Apply to a model; everything is undone when the context ends.
+
+        The context gives the model to use: most often `lm` itself, edited in place.
+        """
         ...
 
 
@@ -212,10 +215,10 @@ class Composed:
 
     @contextmanager
     def on(self, lm: LM) -> Iterator[LM]:
-        """Enter every part; leave them all, whatever happens."""
+        """Enter every part, each on what the one before gave; leave them all."""
         with ExitStack() as stack:
             for part in self.parts:
-                stack.enter_context(part.on(lm))
+                lm = stack.enter_context(part.on(lm))
             yield lm
 
 

@@ -205,9 +205,9 @@ class Stages:
         }
 
         def make() -> dict[str, Any]:
-            with control.on(lm):
-                measured = task.measure(lm)
-                fluency = perplexity(lm, texts)
+            with control.on(lm) as active:
+                measured = task.measure(active)
+                fluency = perplexity(active, texts)
             return {
                 "values": [float(v) for v in measured.values],
                 "extra": {k: float(np.mean(v)) for k, v in measured.extra.items()},
@@ -236,6 +236,9 @@ def control_key(control: Control) -> Any:
             "skip_bos": control.skip_bos,
             "keep_norm": control.keep_norm,
         }
+    key = getattr(control, "cache_key", None)
+    if key is not None:
+        return key
     raise TypeError(
         f"no cache key for a {type(control).__name__}; measure it with evaluate()"
     )

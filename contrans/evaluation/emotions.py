@@ -25,6 +25,7 @@ from contrans.evaluation.scoring import (
     score_continuations,
 )
 from contrans.evaluation.task import Measurement
+from contrans.hooks_logits import encode_prompts
 from contrans.models import LM
 
 FEWSHOT = Path(__file__).parents[1] / "data" / "fewshot.json"
@@ -95,7 +96,7 @@ class EmotionTask:
         notes = list(self.notes)
         prompts = self._prompts(lm, notes)
         first = self._first_ids(lm, prompts[0], notes)
-        rows = lm.encode(prompts)
+        rows = encode_prompts(lm, prompts)
         if len(set(first)) == len(first):
             names = (TOKEN, LOGIT)
             extra_values, values = self._by_token(lm, rows, first)
