@@ -75,6 +75,9 @@ class Lab:
         self.plan, self.stages, self.limit = plan, stages, limit
         self._models: OrderedDict[Model, LM] = OrderedDict()
         self._corpus: OrderedDict[Any, tuple[list[int], HiddenStates]] = OrderedDict()
+        self._sides: tuple[Any, tuple[HiddenStates, ...]] = (None, ())
+        self._vectors: dict[Any, ConceptVector] = {}
+        self._norms: dict[str, dict[int, float]] = {}
 
     # ---------------------------------------------------------------- models
 
@@ -143,7 +146,10 @@ class Lab:
 
     def norms(self, lm: LM) -> dict[int, float]:
         """Mean residual norm per layer (H9)."""
-        return self.stages.norms(lm, self.fluent_validate[:NORM_TEXTS])
+        if lm.fingerprint not in self._norms:
+            texts = self.fluent_validate[:NORM_TEXTS]
+            self._norms[lm.fingerprint] = self.stages.norms(lm, texts)
+        return self._norms[lm.fingerprint]
 
     def states(self, model: Model) -> tuple[list[int], HiddenStates]:
         """States of the corpus, and which of its texts the model could read."""
@@ -170,21 +176,33 @@ class Lab:
         shuffle: int | None = None,
     ) -> LinearMap:
         """A map between two models, fitted on the texts that both can read."""
-        sides = [self.states(source), self.states(target)]
-        both = sorted(set(sides[0][0]) & set(sides[1][0]))
-        texts = digest([self._texts[0][i] for i in both])
-        x, y = (_only(rows, found, both, texts) for rows, found in sides)
+        x, y = self._common(source, target)
         return self.stages.link(
             *(x, y, layers, method or self.plan.method),
             seed=self.plan.seed,
             shuffle=shuffle,
         )
 
+    def _common(self, source: Model, target: Model) -> tuple[HiddenStates, ...]:
+        """States of the same texts on both sides; the last pair is remembered."""
+        key = (source.name, source.revision, target.name, target.revision)
+        if self._sides[0] != key:
+            sides = [self.states(source), self.states(target)]
+            both = sorted(set(sides[0][0]) & set(sides[1][0]))
+            texts = digest([self._texts[0][i] for i in both])
+            common = tuple(_only(rows, found, both, texts) for rows, found in sides)
+            self._sides = (key, common)
+        return self._sides[1]
+
     def vector(self, model: Model, pairs: PromptPairs) -> ConceptVector:
         """The mean difference of some pairs in a model (A1)."""
         lm = self.lm(model)
-        states = self.stages.pair_states(lm, pairs, self.layers(lm), f"pairs, {model}")
-        return concept_vector(states)
+        key = (lm.fingerprint, pairs)
+        if key not in self._vectors:
+            layers, stage = self.layers(lm), f"pairs, {model}"
+            states = self.stages.pair_states(lm, pairs, layers, stage)
+            self._vectors[key] = concept_vector(states)
+        return self._vectors[key]
 
     # ---------------------------------------------------------------- scores
 

@@ -188,6 +188,17 @@ class Plan(_Part):
         return [name for name in needs if not getattr(self, name)]
 
 
+    def first_model(self, needs: tuple[str, ...]) -> Model:
+        """The first model that a recipe with these needs will ask for."""
+        section: Any = getattr(self, needs[0])
+        entry = section[0] if isinstance(section, tuple) else section
+        if isinstance(entry, Model):
+            return entry
+        if isinstance(entry, Sources):
+            return entry.target.model
+        return entry.models[0] if isinstance(entry, Sizes) else entry.weak
+
+
 def plan_names() -> list[str]:
     """The plans that come with contrans."""
     return sorted(path.stem for path in PLANS.glob("*.yaml"))

@@ -95,6 +95,7 @@ def _one(name: str, lab: Lab, folder: Path | None, key: str, *, resume: bool) ->
         if known is not None:
             return Done(name, known, known.get("seconds", 0.0), resumed=True)
     start = time.perf_counter()
+    lab.lm(lab.plan.first_model(RECIPES[name].needs))  # a missing model is told first
     module, _, function = RECIPES[name].where.partition(":")
     sheet: Sheet = getattr(import_module(module), function)(lab)
     sheet = _labelled(sheet, name, lab)

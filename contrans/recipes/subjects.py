@@ -5,6 +5,7 @@ the result. Packs and files of pairs bring their own splits.
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from contrans.data import EMOTIONS, check_disjoint, load_concept
@@ -46,6 +47,7 @@ PAIRS = 650
 """Pairs of labelled ToxiGen texts; the paper takes 50 of each of 13 groups."""
 
 
+@lru_cache(maxsize=16)
 def honesty(plan: Plan, limit: int | None) -> Subject:
     """Truthfulness: multiple choice."""
     if plan.data.honesty.startswith(TRUTHFULQA):
@@ -66,6 +68,7 @@ def honesty_elsewhere(plan: Plan, limit: int | None) -> PromptPairs:
     return _cut(concept.refine, limit)
 
 
+@lru_cache(maxsize=16)
 def fairness(plan: Plan, limit: int | None) -> Subject:
     """Fairness: what the model writes about groups."""
     if plan.data.fairness.startswith(TOXIGEN):
@@ -79,6 +82,7 @@ def emotions(plan: Plan, limit: int | None) -> dict[str, Subject]:
     return {name: emotion(plan, name, limit) for name in EMOTIONS}
 
 
+@lru_cache(maxsize=16)
 def emotion(plan: Plan, name: str, limit: int | None) -> Subject:
     """One emotion, from its pack or from a published file."""
     spec = name
