@@ -15,7 +15,7 @@ needs, for each strength, the row lengths of `R = E + Q D Z` with `Z = Q^T Y`,
 one product of the size of Q instead of one of the size of Y.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -27,8 +27,11 @@ from contrans.seeds import generator
 from contrans.types import HiddenStates
 
 CRITERIA = ("leave-one-out", "generalised")
-SKETCH = 64
-"""Random directions of the target that stand for all of them when a grid is scanned."""
+SCAN, SKETCH = 64, 256
+"""Random directions of the target that stand for all of them: to scan a grid for the
+neighbourhood of the best strength, and for generalised cross-validation."""
+COLUMNS = 512
+"""Columns multiplied in float64 at a time."""
 _CUT = 1e-12
 """Eigenvalues of a Gram matrix below this share of the largest are rounding."""
 _SOLVED = 1e-9
@@ -44,6 +47,14 @@ def gram(x: Float[Tensor, "n width"]) -> Float[Tensor, "n n"]:
 
     upper = dsyrk(1.0, wide.contiguous().numpy().T, trans=1)
     return torch.from_numpy(upper.T)
+
+
+def _times(
+    a: Float[Tensor, "vectors n"], y: Float[Tensor, "n target"]
+) -> Float[Tensor, "vectors target"]:
+    """`a Y` in float64, some columns at a time so that they stay in the cache."""
+    parts = [(a @ part.double()).float() for part in y.split(COLUMNS, dim=1)]
+    return torch.cat(parts, dim=1)
 
 
 def minimum_norm(
@@ -73,10 +84,10 @@ def minimum_norm(
             a += torch.cholesky_solve(right - full @ a, factor)
             miss = (right - full @ a).norm(dim=0) / right.norm(dim=0).clamp_min(1e-300)
             if bool((miss < _SOLVED).all()) and bool(torch.isfinite(a).all()):
-                return (a.mT @ y.double()).float()
+                return _times(a.mT, y)
     spectrum = Spectrum.of(x.double())
     a = spectrum.u @ ((spectrum.v.mT @ v.double().mT) / spectrum.s[:, None])
-    return (a.mT @ y.double()).float()
+    return _times(a.mT, y)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,34 +158,30 @@ class Factor:
         """
         if by not in CRITERIA:
             raise ValueError(f"unknown criterion {by!r}; choose one of {CRITERIA}")
-        fit = _Target.of(self, y)
+        fit, grid = _Target.of(self, y), self.grid
         if by == "generalised":
-            errors = fit.generalised(self.grid)
+            errors = fit.generalised(grid)
             best = int(errors.argmin())
-            tried = dict(zip(self.grid.tolist(), errors.tolist(), strict=True))
-            return Choice(float(self.grid[best]), float(errors[best]), tried)
-        place = int(fit.sketched(self.grid).argmin())
+            tried = dict(zip(grid.tolist(), errors.tolist(), strict=True))
+            return Choice(float(grid[best]), float(errors[best]), tried)
+        errors, place = fit.exactly(), int(fit.sketched(grid).argmin())
         exact: dict[int, float] = {}
-
-        def error(i: int) -> float:
-            if i not in exact:
-                exact[i] = float(fit.leave_one_out(self.grid[i : i + 1])[0])
-            return exact[i]
-
         while True:
-            near = [i for i in (place - 1, place, place + 1) if 0 <= i < len(self.grid)]
-            best = min(near, key=error)
+            near = [i for i in (place - 1, place, place + 1) if 0 <= i < len(grid)]
+            new = [i for i in near if i not in exact]
+            exact |= dict(zip(new, errors(grid[new]).tolist(), strict=True))
+            best = min(near, key=exact.__getitem__)
             if best == place:
                 break
             place = best
-        tried = {float(self.grid[i]): value for i, value in sorted(exact.items())}
-        return Choice(float(self.grid[place]), exact[place], tried)
+        tried = {float(grid[i]): value for i, value in sorted(exact.items())}
+        return Choice(float(grid[place]), exact[place], tried)
 
     def leave_one_out(
         self, y: Float[Tensor, "n target"], strengths: Float[Tensor, " grid"]
     ) -> Float[Tensor, " grid"]:
         """Exact leave-one-out error for each `n lam` (H4)."""
-        return _Target.of(self, y).leave_one_out(strengths)
+        return _Target.of(self, y).exactly()(strengths)
 
     def directions(
         self,
@@ -185,7 +192,7 @@ class Factor:
         """Directions moved by ridge of strength `n lam` (H1), without the map."""
         inner = (v.double() @ self.x.mT) @ self.q
         a = (inner / (self.squares + strength)) @ self.q.mT
-        return (a @ y.double()).float()  # rows of `a` sum to zero: Y needs no centring
+        return _times(a, y)  # rows of `a` sum to zero: Y needs no centring
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,70 +200,98 @@ class _Target:
     """What one target layer has to do with a factor."""
 
     factor: Factor
-    width: int
-    q: Tensor
-    """In the precision of the products."""
-    z: Tensor
-    """`Q^T Y`."""
-    rest: Tensor | None
-    """What Q does not reach of Y; None where it reaches everything."""
+    y: Float[Tensor, "n target"]
+    """Centred, in the precision of the products."""
+    q: Float[Tensor, "n rank"]
+    """In that precision, too."""
 
     @staticmethod
     def of(factor: Factor, y: Tensor) -> "_Target":
-        centred = y - y.double().mean(0).to(y.dtype)
-        q = factor.q.to(y.dtype)
-        z = q.mT @ centred
-        whole = q.shape[1] >= len(y) - 1
-        return _Target(factor, y.shape[1], q, z, None if whole else centred - q @ z)
+        centred = y - y.mean(0, dtype=torch.float64).to(y.dtype)
+        return _Target(factor, centred, factor.q.to(y.dtype))
 
-    def _shrunk(self, strength: Tensor) -> tuple[Tensor, Tensor]:
-        """`D` in the precision of the products, and `1 - h_ii` of every text."""
-        gain = self.factor.squares / (self.factor.squares + strength)
-        leverage = 1 / len(self.q) + (self.factor.q**2) @ gain
-        free = (1 - leverage).clamp_min(1e-12)
-        return (strength / (self.factor.squares + strength)).to(self.q.dtype), free
+    @property
+    def _reached(self) -> bool:
+        """Whether Q reaches everything, so that nothing of Y is left outside."""
+        return self.q.shape[1] >= len(self.q) - 1
 
-    def leave_one_out(self, strengths: Tensor) -> Tensor:
-        """Mean squared error over texts and coordinates, exact."""
-        s = self.z @ self.z.mT
-        cross = None if self.rest is None else self.rest @ self.z.mT
-        outside = 0.0 if self.rest is None else self.rest.double().pow(2).sum(1)
-        errors = []
-        for strength in strengths:
-            shrink, free = self._shrunk(strength)
-            qd = self.q * shrink
-            lengths = ((qd @ s) * qd).double().sum(1) + outside
-            if cross is not None:
-                lengths = lengths + 2 * (qd * cross).double().sum(1)
-            errors.append((lengths / free**2).sum() / (len(self.q) * self.width))
-        return torch.stack(errors)
+    def _free(self, strengths: Tensor) -> Tensor:
+        """`1 - h_ii` of every text (column) for each strength (row)."""
+        squares = self.factor.squares
+        gains = squares / (squares + strengths[:, None])
+        leverage = 1 / len(self.q) + gains @ self.factor.q.mT**2
+        return (1 - leverage).clamp_min(1e-12)
+
+    def _shrinks(self, strengths: Tensor) -> Tensor:
+        """`D` for each strength, in the precision of the products."""
+        squares = self.factor.squares
+        return (strengths[:, None] / (squares + strengths[:, None])).to(self.q.dtype)
+
+    def _mean(self, lengths: Tensor, free: Tensor) -> Tensor:
+        return (lengths / free**2).sum(-1) / self.y.numel()
+
+    def exactly(self) -> Callable[[Tensor], Tensor]:
+        """The exact leave-one-out error as a function of strengths (H4)."""
+        z = self.q.mT @ self.y
+        s, outside, cross = _products(z), 0.0, None
+        if not self._reached:
+            rest = self.y - self.q @ z
+            outside, cross = rest.pow(2).sum(1, dtype=torch.float64), rest @ z.mT
+
+        def errors(strengths: Tensor) -> Tensor:
+            found = []
+            free, shrinks = self._free(strengths), self._shrinks(strengths)
+            for here, shrink in zip(free, shrinks, strict=True):
+                qd = self.q * shrink
+                lengths = ((qd @ s) * qd).sum(1, dtype=torch.float64) + outside
+                if cross is not None:
+                    lengths = lengths + 2 * (qd * cross).sum(1, dtype=torch.float64)
+                found.append(self._mean(lengths, here))
+            return torch.stack(found)
+
+        return errors
+
+    def _projected(self, width: int) -> Tensor:
+        drawn = torch.randn(self.y.shape[1], width, generator=generator(0)) / width**0.5
+        return self.y @ drawn.to(self.y.device, self.y.dtype)
 
     def sketched(self, strengths: Tensor) -> Tensor:
-        """The same on random projections of the target: an estimate of the curve."""
-        drawn = torch.randn(self.width, SKETCH, generator=generator(0))
-        drawn = drawn.to(self.q.device, self.q.dtype) / SKETCH**0.5
-        z = self.z @ drawn
-        rest = 0.0 if self.rest is None else self.rest @ drawn
-        errors = []
-        for strength in strengths:
-            shrink, free = self._shrunk(strength)
-            residual = (self.q * shrink) @ z + rest
-            lengths = residual.double().pow(2).sum(1)
-            errors.append((lengths / free**2).sum() / (len(self.q) * self.width))
-        return torch.stack(errors)
+        """That error on random projections of the target: an estimate of the curve."""
+        y = self._projected(SCAN)
+        z = self.q.mT @ y
+        shrunk = self._shrinks(strengths)[..., None] * z
+        residual = self.q @ shrunk.movedim(0, 1).flatten(1)
+        residual = residual.unflatten(1, (len(strengths), SCAN))
+        if not self._reached:
+            residual = residual + (y - self.q @ z)[:, None]
+        lengths = residual.pow(2).sum(2, dtype=torch.float64).mT
+        return self._mean(lengths, self._free(strengths))
 
     def generalised(self, strengths: Tensor) -> Tensor:
-        """Generalised cross-validation: the mean leverage stands for each."""
-        energy = self.z.double().pow(2).sum(1)
-        outside = 0.0 if self.rest is None else self.rest.double().pow(2).sum()
+        """Generalised cross-validation: the mean leverage stands for each.
+
+        The energies of the components come from random projections, too.
+        """
+        y = self._projected(SKETCH)
+        energy = (self.q.mT @ y).pow(2).sum(1, dtype=torch.float64)
+        whole = y.pow(2).sum(dtype=torch.float64)
+        outside = 0.0 if self._reached else (whole - energy.sum()).clamp_min(0)
         squares, n = self.factor.squares, len(self.q)
-        errors = []
-        for strength in strengths:
-            shrink = strength / (squares + strength)
-            free = 1 - (1 + (squares / (squares + strength)).sum()) / n
-            total = (shrink**2 * energy).sum() + outside
-            errors.append(total / (n * self.width) / free.clamp_min(1e-12) ** 2)
-        return torch.stack(errors)
+        gains = squares / (squares + strengths[:, None])
+        total = ((1 - gains) ** 2 @ energy) + outside
+        free = 1 - (1 + gains.sum(1)) / n
+        return total / self.y.numel() / free.clamp_min(1e-12) ** 2
+
+
+def _products(z: Float[Tensor, "rank target"]) -> Float[Tensor, "rank rank"]:
+    """`Z Z^T`, by half of the products where BLAS knows how."""
+    if z.device.type != "cpu":
+        return z @ z.mT
+    from scipy.linalg import blas
+
+    half = blas.dsyrk if z.dtype == torch.float64 else blas.ssyrk
+    lower = torch.from_numpy(half(1.0, z.contiguous().numpy().T, trans=1).T)
+    return lower + lower.tril(-1).mT
 
 
 def move_directions(
