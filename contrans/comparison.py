@@ -17,6 +17,8 @@ from contrans.transfer import assume_model, transplant
 from contrans.types import ConceptVector, LinearMap
 from contrans.verdict import STRONGEST, verdict
 
+AHEAD = 4
+"""Strengths measured in one pass: what lies below the edit then runs once for all."""
 TRIED_PAIRS = 4
 """Layer pairs tried in behaviour, after the diagnostics ranked all candidates."""
 CONTROL_DRAWS = 3
@@ -213,14 +215,17 @@ def _search(
     total = len(vectors) * len(RELATIVE_GRID)
     done = 0
 
-    def at(pair: Pair) -> Callable[[tuple[float, float]], Point]:
-        vector = vectors[pair]
+    def at(
+        pair: Pair, strengths: list[tuple[float, float]]
+    ) -> Callable[[tuple[float, float]], Point]:
+        steers = [Steer(vectors[pair], strength=raw) for raw, _ in strengths]
 
         def measure(strength: tuple[float, float]) -> Point:
             nonlocal done
             raw, relative = strength
-            control = Steer(vector, strength=raw)
-            outcome = stages.outcome(job.target, task, control, job.fluent_texts)
+            place = strengths.index(strength)
+            some = steers[place : place + AHEAD]
+            outcome = stages.first(job.target, task, some, job.fluent_texts)
             done += 1
             stages.step(stage, done, total)
             return point(
@@ -238,7 +243,7 @@ def _search(
     found = []
     for pair, vector in vectors.items():
         strengths = _strengths(job, vector, pair[1])
-        found += sweep(strengths, at(pair), budget=job.settings.budget)
+        found += sweep(strengths, at(pair, strengths), budget=job.settings.budget)
     stages.step(stage, total, total)
     return found
 

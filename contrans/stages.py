@@ -3,9 +3,8 @@
 An interrupted run therefore goes on where it was, and a second run does no work twice.
 """
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,10 +13,18 @@ import numpy as np
 import torch
 
 from contrans.activations import collect, residual_norms
-from contrans.control import Control, NoControl, Steer
-from contrans.evaluation import Task, bootstrap, paired_difference, perplexity
+from contrans.control import Control
+from contrans.evaluation import Task, bootstrap, paired_difference
+from contrans.evaluation.fluency import perplexity_under
+from contrans.evaluation.task import Sweepable, measure_under
 from contrans.linear_map import fit_linear_map
 from contrans.models import LM
+from contrans.outcomes import (
+    Outcome as Outcome,
+    control_key as control_key,
+    measure_key,
+    record,
+)
 from contrans.search import Point
 from contrans.store import Cache, digest, tensor_digest
 from contrans.types import (
@@ -32,42 +39,6 @@ CHUNK = 512
 """Texts per cached piece of a collection: what an interruption can lose at most."""
 StageProgress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a task and the perplexity said under one control."""
-
-    values: tuple[float, ...]
-    """One score per item of the task."""
-    extra: Mapping[str, float]
-    """Means of the secondary metrics."""
-    perplexity: float
-    perplexity_stderr: float
-    metric: str = ""
-    """What the values are: the task's metric, or what it fell back to."""
-    notes: tuple[str, ...] = ()
-    """What a reader of the number should know."""
-
-    @property
-    def mean(self) -> float:
-        """The score."""
-        return float(np.mean(self.values))
-
-    @staticmethod
-    def average(parts: Sequence["Outcome"]) -> "Outcome":
-        """Item by item mean over several draws of a control."""
-        return Outcome(
-            values=tuple(np.mean([p.values for p in parts], axis=0).tolist()),
-            extra={
-                key: float(np.mean([p.extra[key] for p in parts]))
-                for key in parts[0].extra
-            },
-            perplexity=float(np.mean([p.perplexity for p in parts])),
-            perplexity_stderr=float(np.mean([p.perplexity_stderr for p in parts])),
-            metric=parts[0].metric,
-            notes=parts[0].notes,
-        )
 
 
 @dataclass
@@ -194,54 +165,51 @@ class Stages:
         self, lm: LM, task: Task, control: Control, texts: Sequence[str]
     ) -> Outcome:
         """The task and the perplexity under exactly the same edit."""
-        key = {
-            "stage": "measure",
-            "model": lm.fingerprint,
-            "tokenizer": lm.tokenizer_hash,
-            "dtype": str(lm.dtype),
-            "task": hashlib.sha256(repr(task).encode()).hexdigest(),
-            "texts": digest(list(texts)),
-            "control": control_key(control),
-        }
+        return self.outcomes(lm, task, [control], texts)[0]
 
-        def make() -> dict[str, Any]:
-            with control.on(lm) as active:
-                measured = task.measure(active)
-                fluency = perplexity(active, texts)
-            return {
-                "values": [float(v) for v in measured.values],
-                "extra": {k: float(np.mean(v)) for k, v in measured.extra.items()},
-                "perplexity": fluency.value,
-                "perplexity_stderr": fluency.stderr,
-                "metric": measured.metric or task.metric,
-                "notes": list(measured.notes),
-            }
+    def first(
+        self,
+        lm: LM,
+        task: Task,
+        controls: Sequence[Control],
+        texts: Sequence[str],
+    ) -> Outcome:
+        """The outcome of the first control; if it is new, the others come with it.
 
-        found = self.cache.json(key, make)
-        tuples = {name: tuple(found[name]) for name in ("values", "notes")}
-        return Outcome(**(found | tuples))
+        Strengths that follow cost little in the same pass, where the task allows it.
+        """
+        known = self.cache.has_json(measure_key(lm, task, controls[0], texts))
+        alone = known or not isinstance(task, Sweepable)
+        return self.outcomes(lm, task, controls[:1] if alone else controls, texts)[0]
 
+    def outcomes(
+        self,
+        lm: LM,
+        task: Task,
+        controls: Sequence[Control],
+        texts: Sequence[str],
+    ) -> list[Outcome]:
+        """The same under several controls; those not known yet in one pass."""
+        keys = [measure_key(lm, task, control, texts) for control in controls]
+        new = [i for i, key in enumerate(keys) if not self.cache.has_json(key)]
+        made: dict[int, dict[str, Any]] = {}
 
-def control_key(control: Control) -> Any:
-    """Everything that a control does, as JSON."""
-    if isinstance(control, NoControl):
-        return "none"
-    if isinstance(control, Steer):
-        return {
-            "pushes": {
-                str(layer): tensor_digest(push)
-                for layer, push in control.pushes().items()
-            },
-            "positions": control.positions,
-            "skip_bos": control.skip_bos,
-            "keep_norm": control.keep_norm,
-        }
-    key = getattr(control, "cache_key", None)
-    if key is not None:
-        return key
-    raise TypeError(
-        f"no cache key for a {type(control).__name__}; measure it with evaluate()"
-    )
+        def make(index: int) -> dict[str, Any]:
+            if index not in made:
+                batch = new if index in new else [index]
+                some = [controls[i] for i in batch]
+                measured = measure_under(task, lm, some)
+                fluency = perplexity_under(lm, texts, some)
+                for i, one, cost in zip(batch, measured, fluency, strict=True):
+                    made[i] = record(task, one, cost)
+            return made[index]
+
+        outcomes = []
+        for index, key in enumerate(keys):
+            found = self.cache.json(key, lambda index=index: make(index))
+            tuples = {name: tuple(found[name]) for name in ("values", "notes")}
+            outcomes.append(Outcome(**(found | tuples)))
+        return outcomes
 
 
 def point(

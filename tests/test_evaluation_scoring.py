@@ -63,7 +63,7 @@ def test_scores_under_a_control_equal_one_token_at_a_time(lm, make_vector):
     assert torch.equal(score_continuations(lm, items).total, plain)
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 200), st.integers(0, 5))
 def test_the_size_of_batches_does_not_matter(budget, seed):
     lm = word_lm()

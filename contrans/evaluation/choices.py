@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from contrans.control import Control, NoControl
 from contrans.data.pairs import Item
-from contrans.evaluation.scoring import continuation_ids, score_continuations
+from contrans.evaluation.scoring import continuation_ids, score_continuations_under
 from contrans.evaluation.task import Measurement
 from contrans.hooks_logits import encode_prompts
 from contrans.models import LM
@@ -45,13 +46,20 @@ class ChoicesTask:
         Of options with equal scores the alphabetically first wins, so that the order
         of the options never matters.
         """
+        return self.measure_under(lm, (NoControl(),))[0]
+
+    def measure_under(self, lm: LM, controls: Sequence[Control]) -> list[Measurement]:
+        """The same under each of several controls, in one pass where they allow it."""
         contexts = encode_prompts(lm, self.texts)
         questions = [
             (context, continuation_ids(lm, item.prompt, choice))
             for context, item in zip(contexts, self.items, strict=True)
             for choice in item.choices
         ]
-        scores = score_continuations(lm, questions).total.tolist()
+        found = score_continuations_under(lm, questions, controls)
+        return [self._measurement(scores.total.tolist()) for scores in found]
+
+    def _measurement(self, scores: Sequence[float]) -> Measurement:
         values, margins = np.zeros(len(self.items)), np.zeros(len(self.items))
         start = 0
         for row, item in enumerate(self.items):

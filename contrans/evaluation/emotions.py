@@ -16,13 +16,14 @@ from typing import Literal
 import numpy as np
 import torch
 
+from contrans.control import Control, NoControl
 from contrans.data.catalogue import EMOTIONS
 from contrans.data.leaks import overlapping
 from contrans.data.pairs import read_pairs
 from contrans.evaluation.scoring import (
     continuation_ids,
-    last_token_logits,
-    score_continuations,
+    last_token_logits_under,
+    score_continuations_under,
 )
 from contrans.evaluation.task import Measurement
 from contrans.hooks_logits import encode_prompts
@@ -93,13 +94,17 @@ class EmotionTask:
         Where the options share their first token (characters, bytes), whole words are
         compared instead, and the metric is the accuracy among the options.
         """
+        return self.measure_under(lm, (NoControl(),))[0]
+
+    def measure_under(self, lm: LM, controls: Sequence[Control]) -> list[Measurement]:
+        """The same under each of several controls, in one pass where they allow it."""
         notes = list(self.notes)
         prompts = self._prompts(lm, notes)
         first = self._first_ids(lm, prompts[0], notes)
         rows = encode_prompts(lm, prompts)
         if len(set(first)) == len(first):
             names = (TOKEN, LOGIT)
-            extra_values, values = self._by_token(lm, rows, first)
+            found = [(v, e) for e, v in self._by_token(lm, rows, first, controls)]
             notes += _vague(lm, prompts[0], self.options)
         else:
             names = (WORD, GREEDY)
@@ -108,15 +113,19 @@ class EmotionTask:
                 "are compared by log-likelihood; a uniform guess scores "
                 f"{1 / len(self.options):.2f}"
             )
-            values, extra_values = self._by_word(lm, prompts, rows)
+            found = self._by_word(lm, prompts, rows, controls)
         n, end = len(self.prompts), IN_SAMPLE if self.in_sample else ""
-        extra = {names[1] + end: extra_values[:n]}
-        if self.positives:
-            extra |= {
-                f"{names[0]} on positives{end}": values[n:],
-                f"{names[1]} on positives{end}": extra_values[n:],
-            }
-        return Measurement(values[:n], extra, names[0] + end, tuple(notes))
+        measured = []
+        for values, extra_values in found:
+            extra = {names[1] + end: extra_values[:n]}
+            if self.positives:
+                extra |= {
+                    f"{names[0]} on positives{end}": values[n:],
+                    f"{names[1]} on positives{end}": extra_values[n:],
+                }
+            kept = Measurement(values[:n], extra, names[0] + end, tuple(notes))
+            measured.append(kept)
+        return measured
 
     def _prompts(self, lm: LM, notes: list[str]) -> list[str]:
         """The prompts as they are fed, with what a reader should know about them."""
@@ -147,28 +156,38 @@ class EmotionTask:
         return [continuation_ids(lm, prompt, f" {word}")[0] for word in self.options]
 
     def _by_token(
-        self, lm: LM, rows: Sequence[list[int]], first: Sequence[int]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Logit Acc and Token Acc of every prompt."""
+        self,
+        lm: LM,
+        rows: Sequence[list[int]],
+        first: Sequence[int],
+        controls: Sequence[Control],
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Logit Acc and Token Acc of every prompt, for each control."""
         right = self.options.index(self.answer)
-        loose, strict = np.zeros(len(rows)), np.zeros(len(rows))
-        for index, logits in last_token_logits(lm, rows):
-            strict[index] = int(logits.argmax()) == first[right]
+        loose, strict = np.zeros((2, len(controls), len(rows)))
+        for control, row, logits in last_token_logits_under(lm, rows, controls):
+            strict[control, row] = int(logits.argmax()) == first[right]
             best = int(logits[torch.tensor(first, device=logits.device)].argmax())
-            loose[index] = max(strict[index], float(best == right))
-        return loose, strict
+            loose[control, row] = max(strict[control, row], float(best == right))
+        return list(zip(loose, strict, strict=True))
 
     def _by_word(
-        self, lm: LM, prompts: Sequence[str], rows: Sequence[list[int]]
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self,
+        lm: LM,
+        prompts: Sequence[str],
+        rows: Sequence[list[int]],
+        controls: Sequence[Control],
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         """The same with whole words: likeliest of the six, and greedy decoding."""
         words = [continuation_ids(lm, prompts[0], f" {word}") for word in self.options]
         items = [(row, word) for row in rows for word in words]
-        scores = score_continuations(lm, items)
-        total = scores.total.numpy().reshape(len(rows), -1)
-        right = self.options.index(self.answer)
-        strict = scores.greedy.numpy().reshape(len(rows), -1)[:, right].astype(float)
-        return np.maximum(strict, total.argmax(1) == right), strict
+        right, found = self.options.index(self.answer), []
+        for scores in score_continuations_under(lm, items, controls):
+            total = scores.total.numpy().reshape(len(rows), -1)
+            strict = scores.greedy.numpy().reshape(len(rows), -1)
+            greedy = strict[:, right].astype(float)
+            found.append((np.maximum(greedy, total.argmax(1) == right), greedy))
+        return found
 
 
 def _length(lm: LM, text: str) -> int:

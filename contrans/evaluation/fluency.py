@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from contrans.activations import Progress
-from contrans.evaluation.scoring import score_continuations
+from contrans.control import Control, NoControl
+from contrans.evaluation.scoring import score_continuations_under
 from contrans.models import LM
 
 WINDOW = 1024
@@ -68,10 +69,18 @@ def perplexity(
     Raises:
         ValueError: when there is nothing to score, or for a window that does not fit.
     """
-    nll, tokens, owners = _losses(
+    [nll], tokens, owners = _losses(
         lm, texts, window, stride, tokens_per_batch=tokens_per_batch, progress=progress
     )
     return _summary(nll, tokens, owners)
+
+
+def perplexity_under(
+    lm: LM, texts: Sequence[str], controls: Sequence[Control]
+) -> list[Perplexity]:
+    """Perplexity under each of several controls, in one pass where they allow it."""
+    losses, tokens, owners = _losses(lm, texts, None, None, controls=controls)
+    return [_summary(nll, tokens, owners) for nll in losses]
 
 
 def text_losses(
@@ -98,7 +107,7 @@ def text_losses(
     Raises:
         ValueError: when there is nothing to score at all.
     """
-    nll, tokens, owners = _losses(lm, texts, window, stride, progress=progress)
+    [nll], tokens, owners = _losses(lm, texts, window, stride, progress=progress)
     sums = np.zeros((len(texts), 2))
     np.add.at(sums, owners, np.stack([nll, tokens], axis=1))
     return [(float(loss), float(count)) for loss, count in sums]
@@ -112,8 +121,9 @@ def _losses(
     *,
     tokens_per_batch: int | None = None,
     progress: Progress | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per window: negative log-likelihood, tokens scored, and the row of its text."""
+    controls: Sequence[Control] = (NoControl(),),
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Per window: negative log-likelihood under every control, tokens scored, text."""
     window = min(lm.context, WINDOW) if window is None else window
     head = lm.special_affixes[0]
     inner = window - max(len(head) - 1, 0)
@@ -144,10 +154,11 @@ def _losses(
         raise ValueError(
             f"nothing to score: {len(texts)} texts without two tokens; give longer texts"
         )
-    scores = score_continuations(
-        lm, items, tokens_per_batch=tokens_per_batch, progress=progress
+    scores = score_continuations_under(
+        lm, items, controls, tokens_per_batch=tokens_per_batch, progress=progress
     )
-    return -scores.total.numpy(), scores.tokens.numpy(), np.array(owners)
+    losses = [-score.total.numpy() for score in scores]
+    return losses, scores[0].tokens.numpy(), np.array(owners)
 
 
 def _summary(nll: np.ndarray, tokens: np.ndarray, owners: np.ndarray) -> Perplexity:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from contrans.evaluation.scoring import score_continuations
+from contrans.control import Control, NoControl
+from contrans.evaluation.scoring import score_continuations_under
 from contrans.evaluation.task import Measurement
 from contrans.models import LM
 from contrans.types import PromptPairs
@@ -36,6 +37,10 @@ class LikelihoodTask:
         Raises:
             ValueError: when a text is too short to be scored.
         """
+        return self.measure_under(lm, (NoControl(),))[0]
+
+    def measure_under(self, lm: LM, controls: Sequence[Control]) -> list[Measurement]:
+        """The same under each of several controls, in one pass where they allow it."""
         items = []
         for row, sides in enumerate(
             zip(self.pairs.positive, self.pairs.negative, strict=True)
@@ -49,10 +54,13 @@ class LikelihoodTask:
                 )
             cut = min(max(_shared(plus, minus), 1), shortest - 1)
             items += [(plus[:cut], plus[cut:]), (minus[:cut], minus[cut:])]
-        scores = score_continuations(lm, items)
-        means = (scores.total / scores.tokens).numpy().reshape(-1, 2)
-        margin = means[:, 0] - means[:, 1]
-        return Measurement((margin > 0).astype(np.float64), {"margin": margin})
+        found = []
+        for scores in score_continuations_under(lm, items, controls):
+            means = (scores.total / scores.tokens).numpy().reshape(-1, 2)
+            margin = means[:, 0] - means[:, 1]
+            values = (margin > 0).astype(np.float64)
+            found.append(Measurement(values, {"margin": margin}))
+        return found
 
 
 def _shared(left: Sequence[int], right: Sequence[int]) -> int:

@@ -94,15 +94,15 @@ class Reading:
 
     def found(self) -> Iterator[Found]:
         """The logits, batch by batch and control by control."""
-        self.rows = [
-            row[: columns.stop]
-            for row, columns in zip(self.rows, self.wanted, strict=True)
-        ]
         if not reads_in_pieces(self.lm) or not all(
             map(shares_lower_blocks, self.controls)
         ):
             yield from self._apart()
             return
+        self.rows = [
+            row[: columns.stop]
+            for row, columns in zip(self.rows, self.wanted, strict=True)
+        ]
         self._group()
         longest = max(map(len, self.rows))
         shares = self.share and readable(self.lm, longest)

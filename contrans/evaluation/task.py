@@ -1,12 +1,14 @@
 """What a task is: something that gives one number per item under any control."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
+from contrans.control import Control
+from contrans.evaluation.reading import shares_lower_blocks
 from contrans.models import LM
 
 
@@ -55,3 +57,23 @@ class Task(Protocol):
     def measure(self, lm: LM) -> Measurement:
         """Measure the model as it is now, with whatever control is active."""
         ...
+
+
+@runtime_checkable
+class Sweepable(Task, Protocol):
+    """A task that can be measured under several controls in one pass."""
+
+    def measure_under(self, lm: LM, controls: Sequence[Control]) -> list[Measurement]:
+        """Measure the model under each control; the numbers of `measure`, exactly."""
+        ...
+
+
+def measure_under(task: Task, lm: LM, controls: Sequence[Control]) -> list[Measurement]:
+    """A task under each of several controls, in one pass where both allow it."""
+    if isinstance(task, Sweepable) and all(map(shares_lower_blocks, controls)):
+        return task.measure_under(lm, controls)
+    found = []
+    for control in controls:
+        with control.on(lm) as steered:
+            found.append(task.measure(steered))
+    return found
