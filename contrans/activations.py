@@ -1,13 +1,19 @@
 """Collect hidden states: batched, padding-safe, only what is asked for."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from contrans.hooks import run_until
+from contrans.mapped import mapped_states, open_mapped
 from contrans.models import LM
+from contrans.resume import replaced_forward
 from contrans.rows import pad, token_batches
 from contrans.store import digest
 from contrans.types import HiddenStates, PairedStates, Position, PromptPairs
@@ -30,6 +36,27 @@ def batch_tokens(lm: LM) -> int:
     return CPU_BATCH_TOKENS if lm.device.type == "cpu" else GPU_BATCH_TOKENS
 
 
+@cache
+def _compiled(kind: type) -> Callable[..., Any]:
+    return torch.compile(kind.forward, dynamic=True)
+
+
+@contextmanager
+def compiled_blocks(lm: LM) -> Iterator[None]:
+    """Run the blocks through `torch.compile` while the context lasts.
+
+    One graph of dynamic shape serves all blocks of a kind, whatever the batch. The first
+    use takes 10 s or so (2 s with torch's cache on disk) and needs a C++ compiler on a
+    CPU, so it is for large collections. Blocks under an edit run as they are.
+    """
+    with ExitStack() as stack:
+        for block in lm.blocks:
+            if "forward" not in vars(block):
+                forward = partial(_compiled(type(block)), block)
+                stack.enter_context(replaced_forward(block, forward))
+        yield
+
+
 def collect(
     lm: LM,
     texts: Sequence[str],
@@ -37,6 +64,9 @@ def collect(
     layers: Iterable[int] | None = None,
     position: Position = "last",
     tokens_per_batch: int | None = None,
+    compile: bool = False,
+    out: str | Path | None = None,
+    force: bool = False,
     progress: Progress | None = None,
 ) -> HiddenStates:
     """Residual-stream states of texts, after each of some blocks.
@@ -52,6 +82,10 @@ def collect(
         position: "last" token, "mean" over tokens, or "all" tokens as rows of their
             own. A leading BOS token is left out of "mean" and "all".
         tokens_per_batch: padded tokens per batch; None chooses by device.
+        compile: compile the blocks first, see `compiled_blocks`.
+        out: write the states to this file as they come, for results beyond memory; what
+            is returned then reads from the file.
+        force: overwrite `out`.
         progress: called with (texts done, texts in all).
 
     Returns:
@@ -59,6 +93,7 @@ def collect(
 
     Raises:
         ValueError: for no or empty texts, an unknown position, or NaN in the states.
+        FileExistsError: when `out` exists and `force` is false.
     """
     if not texts:
         raise ValueError("no texts to collect from; give at least one")
@@ -73,18 +108,8 @@ def collect(
     starts = [0]
     for count in counts or [1] * len(rows):
         starts.append(starts[-1] + count)
-    values = torch.empty(starts[-1], len(chosen), lm.hidden)
-    done = 0
-    for batch in token_batches(rows, tokens_per_batch or batch_tokens(lm)):
-        taken = _read(lm, [rows[i] for i in batch], chosen, position, skip)
-        for index, states in zip(batch, taken, strict=True):
-            values[starts[index] : starts[index + 1]] = states
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(rows))
-    _refuse_nan(lm, values, chosen, starts, texts)
-    return HiddenStates(
-        values,
+    found = HiddenStates(
+        torch.empty(0, len(chosen), lm.hidden),
         layers=chosen,
         model=lm.fingerprint,
         position=position,
@@ -92,6 +117,27 @@ def collect(
         name=lm.name,
         provenance=provenance(lm) | {"data": digest(list(texts)), "n": len(texts)},
     )
+    finite = torch.ones(starts[-1], len(chosen), dtype=torch.bool)
+    with ExitStack() as stack:
+        if out is None:
+            values = torch.empty(starts[-1], len(chosen), lm.hidden)
+        else:
+            filling = mapped_states(found, starts[-1], out, force=force)
+            values = stack.enter_context(filling)
+        if compile:
+            stack.enter_context(compiled_blocks(lm))
+        done = 0
+        for batch in token_batches(rows, tokens_per_batch or batch_tokens(lm)):
+            taken = _read(lm, [rows[i] for i in batch], chosen, position, skip)
+            for index, states in zip(batch, taken, strict=True):
+                here = slice(starts[index], starts[index + 1])
+                values[here] = states
+                finite[here] = torch.isfinite(states).all(-1)
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(rows))
+        _refuse_nan(lm, finite, chosen, starts, texts)
+    return replace(found, values=values if out is None else open_mapped(out))
 
 
 def _read(
@@ -138,12 +184,11 @@ def _read(
 
 def _refuse_nan(
     lm: LM,
-    values: Tensor,
+    finite: Tensor,
     layers: tuple[int, ...],
     starts: list[int],
     texts: Sequence[str],
 ) -> None:
-    finite = torch.isfinite(values).all(-1)
     if finite.all():
         return
     row, column = (int(i) for i in (~finite).nonzero()[0])
@@ -173,6 +218,7 @@ def collect_pairs(
     layers: Iterable[int] | None = None,
     position: Position = "last",
     tokens_per_batch: int | None = None,
+    compile: bool = False,
     progress: Progress | None = None,
 ) -> PairedStates:
     """States of both sides of prompt pairs; see `collect`.
@@ -188,6 +234,7 @@ def collect_pairs(
         layers=layers,
         position=position,
         tokens_per_batch=tokens_per_batch,
+        compile=compile,
         progress=progress,
     )
     n = len(pairs)

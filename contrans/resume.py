@@ -88,13 +88,13 @@ class Stream:
 
         with ExitStack() as stack:
             for below in range(layer):
-                stack.enter_context(_replaced(lm.blocks[below], skipping(below)))
-            stack.enter_context(_replaced(lm.blocks[layer], returning))
+                stack.enter_context(replaced_forward(lm.blocks[below], skipping(below)))
+            stack.enter_context(replaced_forward(lm.blocks[layer], returning))
             yield
 
 
 @contextmanager
-def _replaced(block: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+def replaced_forward(block: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Put another forward in place of a block's, edits included, for a while."""
     missing = object()
     before = vars(block).get("forward", missing)

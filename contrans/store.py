@@ -101,7 +101,8 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:20]
 
 
-def _pack_states(value: HiddenStates) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def pack_states(value: HiddenStates) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of states by name, and what the header says about them."""
     meta = {
         "layers": value.layers,
         "model": value.model,
@@ -126,8 +127,8 @@ def _unpack_states(tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> Hidde
 
 
 def _pack_pairs(value: PairedStates) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    _, positive = _pack_states(value.positive)
-    _, negative = _pack_states(value.negative)
+    _, positive = pack_states(value.positive)
+    _, negative = pack_states(value.negative)
     tensors = {"positive": value.positive.values, "negative": value.negative.values}
     return tensors, {
         "positive": positive,
@@ -201,7 +202,7 @@ def _unpack_map(tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> LinearMa
 _Pack = Callable[[Any], tuple[dict[str, Tensor], dict[str, Any]]]
 _Unpack = Callable[[Mapping[str, Tensor], dict[str, Any]], Value]
 _KINDS: dict[str, tuple[type, _Pack, _Unpack]] = {
-    "hidden-states": (HiddenStates, _pack_states, _unpack_states),
+    "hidden-states": (HiddenStates, pack_states, _unpack_states),
     "paired-states": (PairedStates, _pack_pairs, _unpack_pairs),
     "concept-vector": (ConceptVector, _pack_vector, _unpack_vector),
     "linear-map": (LinearMap, _pack_map, _unpack_map),
@@ -314,6 +315,10 @@ class Cache:
     def artefact(self, key: Any, make: Callable[[], Any]) -> Any:
         """The artefact under `key`, made and kept on first use."""
         return self._get(key, make, ".safetensors", load, save)
+
+    def has_json(self, key: Any) -> bool:
+        """Whether there is a plain value under `key` (it may turn out damaged)."""
+        return (self.folder / f"{digest(key)}.json").exists()
 
     def json(self, key: Any, make: Callable[[], Any]) -> Any:
         """The plain value under `key`, made and kept on first use."""

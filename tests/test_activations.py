@@ -1,9 +1,12 @@
 """Collecting: the right layer, whatever the padding, the batch and the family."""
 
+import shutil
+
 import pytest
 import torch
 
 import contrans as ct
+from contrans import store
 from contrans.activations import collect, collect_pairs, residual_norms
 from contrans.models import wrap
 from contrans.rows import pad
@@ -229,3 +232,44 @@ def test_bfloat16_states_come_as_float32_and_close(make_lm, texts):
     assert states.provenance["dtype"] == "bfloat16"
     error = (states.values - exact).norm() / exact.norm()
     assert error < 0.03  # 8 bits of mantissa, a few blocks
+
+
+# Beyond memory, and compiled
+
+
+@pytest.mark.parametrize("position", ["last", "mean", "all"])
+def test_states_on_disk_are_the_states_in_memory(llama, texts, tmp_path, position):
+    path = tmp_path / "states.safetensors"
+    plain = collect(llama, texts, position=position)
+    found = collect(llama, texts, position=position, out=path)
+    assert torch.equal(found.values, plain.values)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    read = store.load(path)
+    assert torch.equal(read.values, plain.values)
+    assert (read.layers, read.counts, dict(read.provenance)) == (
+        plain.layers,
+        plain.counts,
+        dict(plain.provenance),
+    )
+    with pytest.raises(FileExistsError, match="is not overwritten"):
+        collect(llama, texts, position=position, out=path)
+    collect(llama, texts[:3], position=position, out=path, force=True)
+    assert torch.equal(found.values, plain.values)
+
+
+def test_a_failed_collection_leaves_no_file(make_lm, texts, tmp_path):
+    lm = make_lm("llama")
+    with torch.no_grad():
+        next(lm.blocks[1].parameters()).fill_(float("nan"))
+    with pytest.raises(ValueError, match="NaN or infinite state"):
+        collect(lm, texts, out=tmp_path / "states.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_compiled_blocks_give_the_same_states(llama, texts):
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    plain = collect(llama, texts, tokens_per_batch=64)
+    found = collect(llama, texts, tokens_per_batch=64, compile=True)
+    torch.testing.assert_close(found.values, plain.values, rtol=1e-4, atol=1e-4)
+    assert all("forward" not in vars(block) for block in llama.blocks)

@@ -7,7 +7,7 @@ import contrans
 
 FLOORS = [
     {"types", "registry", "seeds", "layer_ranges", "rows", "fingerprint"},
-    {"store", "data", "zoo", "models", "library"},
+    {"store", "mapped", "data", "zoo", "models", "library"},
     {"hooks", "hooks_logits", "resume"},
     {"activations", "neurons"},
     {"concept", "linear_map", "solver"},

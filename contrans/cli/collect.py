@@ -34,6 +34,10 @@ def collect(
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Only the first N texts or pairs.")
     ] = None,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Compile the blocks first: for large jobs."),
+    ] = False,
     seed: options.Seed = 0,
     dtype: options.Dtype = "auto",
     device_map: options.DeviceMap = None,
@@ -97,6 +101,7 @@ def collect(
             data,
             layers=chosen,
             position=position,
+            compile=compiled,
             progress=bars.stage("collect"),
         )
         norms = {"norms": measured(lm, states.layers)}
