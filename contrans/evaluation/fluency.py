@@ -8,6 +8,7 @@ import numpy as np
 
 from contrans.activations import Progress
 from contrans.control import Control, NoControl
+from contrans.evaluation.reading import shares_lower_blocks
 from contrans.evaluation.scoring import score_continuations_under
 from contrans.models import LM
 
@@ -79,6 +80,12 @@ def perplexity_under(
     lm: LM, texts: Sequence[str], controls: Sequence[Control]
 ) -> list[Perplexity]:
     """Perplexity under each of several controls, in one pass where they allow it."""
+    if not all(map(shares_lower_blocks, controls)):
+        found = []
+        for control in controls:
+            with control.on(lm) as active:  # may be another model, with other tokens
+                found.append(perplexity(active, texts))
+        return found
     losses, tokens, owners = _losses(lm, texts, None, None, controls=controls)
     return [_summary(nll, tokens, owners) for nll in losses]
 

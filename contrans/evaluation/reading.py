@@ -226,12 +226,19 @@ class Reading:
             until, parts = span.depth, [span]
             if tree.size(span) > capacity and not tree.is_chain(span):
                 until, parts = tree.split(span)
-            if until > span.depth:
+            if until > span.depth:  # what they share is long enough to run by itself
                 caches = yield from self._grow(tree, span, until, caches)
             ready, open_ = [], []
-            for part in parts:
-                small = tree.size(part) <= capacity or tree.is_chain(part)
-                (ready if small else open_).append(part)
+            while parts:
+                part = parts.pop()
+                if tree.size(part) <= capacity or tree.is_chain(part):
+                    ready.append(part)
+                    continue
+                further, inner = tree.split(part)
+                if further > until:
+                    open_.append(part)
+                else:
+                    parts += inner
             leaves = [leaf for leaf in map(tree.pack, ready) if leaf.ids]
             yield from self._leaves(tree, leaves, until, caches, capacity)
             stack += [(part, caches) for part in open_]

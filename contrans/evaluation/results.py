@@ -10,9 +10,10 @@ import numpy as np
 
 from contrans.activations import Progress
 from contrans.control import Control
-from contrans.evaluation.fluency import Perplexity, perplexity
+from contrans.evaluation.fluency import Perplexity, perplexity_under
+from contrans.evaluation.reading import shares_lower_blocks
 from contrans.evaluation.statistics import bootstrap, paired_difference
-from contrans.evaluation.task import Measurement, Task
+from contrans.evaluation.task import Measurement, Task, measure_under
 from contrans.models import LM
 
 
@@ -174,13 +175,17 @@ def evaluate(
         if progress is not None:
             progress(done, steps)
 
-    for name, control in controls.items():
-        with control.on(lm) as active:
-            for task in tasks:
-                found[task.name, name] = task.measure(active)
+    for some in _together(controls):
+        values = [controls[name] for name in some]
+        for task in tasks:
+            measured = measure_under(task, lm, values)
+            for name, one in zip(some, measured, strict=True):
+                found[task.name, name] = one
                 advance()
-            if perplexity_texts:
-                fluency[name] = perplexity(active, perplexity_texts)
+        if perplexity_texts:
+            costs = perplexity_under(lm, perplexity_texts, values)
+            for name, cost in zip(some, costs, strict=True):
+                fluency[name] = cost
                 advance()
     rows = [
         _row(name, task, found, fluency, baseline, seed)
@@ -191,6 +196,13 @@ def evaluate(
         f"{task}: {note}": None for (task, _), m in found.items() for note in m.notes
     }
     return Results(lm.name, lm.fingerprint, baseline, seed, tuple(rows), tuple(notes))
+
+
+def _together(controls: Mapping[str, Control]) -> list[list[str]]:
+    """Controls that share their lower blocks in one pass; each other one by itself."""
+    shared = [name for name, c in controls.items() if shares_lower_blocks(c)]
+    others = [[name] for name in controls if name not in shared]
+    return [shared, *others] if shared else others
 
 
 def _row(
