@@ -35,6 +35,8 @@ _WHERE = {
     "reliability": "concept",
     "whitened_difference": "concept",
     "fit_linear_map": "linear_map",
+    "minimum_norm": "solver",
+    "move_directions": "solver",
     "diagnose": "diagnostics",
     "pair_layers": "transfer",
     "transplant": "transfer",
@@ -82,6 +84,10 @@ if TYPE_CHECKING:
         load_model as load_model,
     )
     from contrans.pipeline import run_transplant as run_transplant
+    from contrans.solver import (
+        minimum_norm as minimum_norm,
+        move_directions as move_directions,
+    )
     from contrans.store import load as load, save as save
     from contrans.transfer import (
         pair_layers as pair_layers,
