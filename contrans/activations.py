@@ -1,6 +1,6 @@
 """Collect hidden states: batched, padding-safe, only what is asked for."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache, partial
@@ -67,6 +67,7 @@ def collect(
     compile: bool = False,
     out: str | Path | None = None,
     force: bool = False,
+    facts: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> HiddenStates:
     """Residual-stream states of texts, after each of some blocks.
@@ -86,6 +87,7 @@ def collect(
         out: write the states to this file as they come, for results beyond memory; what
             is returned then reads from the file.
         force: overwrite `out`.
+        facts: what the provenance should hold besides, as JSON.
         progress: called with (texts done, texts in all).
 
     Returns:
@@ -115,7 +117,9 @@ def collect(
         position=position,
         counts=None if counts is None else tuple(counts),
         name=lm.name,
-        provenance=provenance(lm) | {"data": digest(list(texts)), "n": len(texts)},
+        provenance=provenance(lm)
+        | {"data": digest(list(texts)), "n": len(texts)}
+        | dict(facts or {}),
     )
     finite = torch.ones(starts[-1], len(chosen), dtype=torch.bool)
     with ExitStack() as stack:

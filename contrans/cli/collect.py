@@ -96,6 +96,14 @@ def collect(
         trust_remote_code=trust_remote_code,
     )
     with screen.Bars() as bars:
+        if pairs is None:  # straight to the file, so that memory is no bound
+            wanted = (
+                range(lm.layers) if chosen is None else sorted(map(lm.layer, chosen))
+            )
+            norms: dict[str, Any] = {"norms": measured(lm, tuple(wanted))}
+            kept = {"out": out, "force": force, "facts": norms}
+        else:
+            kept = {}
         states = take(
             lm,
             data,
@@ -103,18 +111,16 @@ def collect(
             position=position,
             compile=compiled,
             progress=bars.stage("collect"),
+            **kept,
         )
-        norms = {"norms": measured(lm, states.layers)}
-    if pairs is not None:
-        norms["split"] = split  # type: ignore[assignment]
-        states = replace(
-            states,
-            positive=_remember(states.positive, norms),
-            negative=_remember(states.negative, norms),
-        )
-    else:
-        states = _remember(states, norms)
-    save(states, out, force=force)
+        if pairs is not None:
+            norms = {"norms": measured(lm, states.layers), "split": split}
+            states = replace(
+                states,
+                positive=_remember(states.positive, norms),
+                negative=_remember(states.negative, norms),
+            )
+            save(states, out, force=force)
     typer.echo(
         f"{out}: {len(states)} {'pairs' if pairs else 'rows'} of {lm.name}, layers "
         f"{', '.join(map(str, states.layers))}, width {lm.hidden}"
