@@ -1,8 +1,8 @@
 """Choose layers and strength on validation prompts, under a perplexity budget.
 
 Cheap diagnostics rank the layer pairs first; only the best few are tried in behaviour.
-Among the points within the budget the largest effect wins, and of equal ones the one
-that disturbs the model least.
+Among the points within the budget the largest effect wins, and of those that are as
+good as equal the one that disturbs the model least.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,10 @@ RELATIVE_GRID = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.65, 0.
 """Strengths tried, as shares of the mean residual norm (H9)."""
 PAPER_GRID = (0.3, 0.5, 0.7, 0.9, 1.1, 1.3, 1.5)
 """Raw strengths over the published range (0.3 to 1.5); its steps are not published."""
+
+EQUAL = 0.02
+"""Effects that differ by no more count as equal: past the strength at which an effect
+is complete, more strength adds damage and makes controls move too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ def sweep(
 
 
 def choose(points: Sequence[Point], *, budget: float) -> Point:
-    """The largest effect within the budget; ties to the gentlest.
+    """The largest effect within the budget; of effects as good as equal, the gentlest.
 
     When no point is within the budget, the gentlest of all.
 
@@ -83,4 +87,6 @@ def choose(points: Sequence[Point], *, budget: float) -> Point:
     within = [p for p in points if p.perplexity_ratio <= budget]
     if not within:
         return min(points, key=lambda p: p.perplexity_ratio)
-    return max(within, key=lambda p: (p.effect, -p.perplexity_ratio))
+    best = max(p.effect for p in within)
+    equal = [p for p in within if p.effect >= best - EQUAL]
+    return min(equal, key=lambda p: (p.perplexity_ratio, -p.effect))

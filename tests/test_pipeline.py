@@ -230,6 +230,8 @@ def test_the_largest_effect_within_the_budget_wins():
 def test_ties_go_to_the_gentlest():
     points = [at(0.5, 1.1), at(0.5, 1.02), at(0.4, 1.0)]
     assert choose(points, budget=1.15) is points[1]
+    points = [at(0.99, 1.04), at(1.0, 1.1), at(0.9, 1.0)]
+    assert choose(points, budget=1.15) is points[0]
 
 
 def test_a_sweep_stops_when_the_budget_is_spent():
