@@ -173,7 +173,10 @@ def _layer(value: Any) -> str:
 def _chosen_strength(results: Results) -> tuple[str, str]:
     strength = pick(results, "strength") or {}
     how = {
-        "auto": f"the largest effect within the budget on {choosing_prompts(results)}",
+        "auto": (
+            "the gentlest of the largest effects within the budget on "
+            f"{choosing_prompts(results)}"
+        ),
         "given": "given by the user",
     }.get(str(strength.get("how")), one_line(strength.get("how")))
     return (

@@ -15,7 +15,7 @@ def quick_plan(folder: Path, **changes: Any) -> Path:
     plan = load_plan("zoo").model_dump(mode="json")
     plan["title"] = "quick zoo"
     plan["choice"] |= QUICK
-    plan["data"] |= {"perplexity_texts": 8, "map_texts": 160}
+    plan["data"] |= {"perplexity_texts": 9, "map_texts": 160}
     path = folder / "plan.yaml"
     path.write_text(yaml.safe_dump(plan | changes))
     return path

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from contrans.recipes.lab import Lab
 from contrans.recipes.plan import load_plan
 from contrans.recipes.planting import Route, best, controls
 from contrans.recipes.running import claims_of, run_recipes
-from contrans.recipes.subjects import emotion
+from contrans.recipes.subjects import emotion, fairness, honesty
 from contrans.recipes.table8 import lens
 from contrans.stages import Stages
 from contrans.store import Cache
@@ -21,6 +22,8 @@ from tests.recipe_plans import quick_plan
 
 pytestmark = pytest.mark.skipif(not zoo.names(), reason="weights are not trained yet")
 LIMIT = 3
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+real_data = pytest.mark.skipif(not SHARED.is_dir(), reason="no shared data here")
 NO_CLAIM_NUMBERS = "cannot be tested here"
 
 
@@ -38,7 +41,10 @@ def quick(tmp_path_factory):
 def test_every_recipe_writes_its_folder(name, quick, cache, tmp_path):
     [done] = run_recipes([name], quick, Stages(cache), out=tmp_path, limit=LIMIT)
     for ending in ("md", "csv", "tex", "json", "png"):
-        found = [*tmp_path.glob(f"{name}.{ending}"), *tmp_path.glob(f"{name}-*.{ending}")]
+        found = [
+            *tmp_path.glob(f"{name}.{ending}"),
+            *tmp_path.glob(f"{name}-*.{ending}"),
+        ]
         assert found, ending
         assert all(path.stat().st_size > 100 for path in found)
     page = (tmp_path / f"{name}.md").read_text()
@@ -91,7 +97,7 @@ def test_a_second_run_measures_nothing_again(quick, cache, tmp_path, monkeypatch
 def test_resuming_keeps_results_of_this_plan_only(quick, cache, tmp_path, monkeypatch):
     stages = Stages(cache)
     run_recipes(["figure8"], quick, stages, out=tmp_path, limit=LIMIT)
-    with pytest.raises(FileExistsError, match="already holds figure8.*--resume"):
+    with pytest.raises(FileExistsError, match=r"already holds figure8.*--resume"):
         run_recipes(["figure8"], quick, stages, out=tmp_path, limit=LIMIT)
     other = quick.model_copy(update={"title": "another"})
     [done] = run_recipes(
@@ -139,6 +145,31 @@ def test_published_numbers_stand_beside_ours_where_a_plan_compares(
     published = {row["method"]: row["published (%)"] for row in rows}
     assert published["ConTrans"] == "33.9"
     assert published["ridge map (ours)"] == ""
+
+
+@real_data
+def test_a_plan_may_take_the_papers_own_data(quick, cache, tmp_path):
+    truth, toxigen = SHARED / "truthfulqa", SHARED / "toxigen"
+    data = quick.data.model_copy(
+        update={
+            "honesty": f"truthfulqa:{truth / 'mc_task.json'}",
+            "fairness": f"toxigen:{toxigen / 'prompts'}",
+            "labelled": str(toxigen / "annotated_train.csv.gz"),
+        }
+    )
+    plan = quick.model_copy(update={"data": data})
+    subject = fairness(plan, 20)
+    assert len(subject.refine) + len(subject.validate) == 40
+    assert len(subject.validate_task.texts) == len(subject.test_task.texts) == 20
+    assert set(subject.validate_task.texts).isdisjoint(subject.test_task.texts)
+    questions = honesty(plan, None)
+    parts = (questions.refine.positive, questions.validate_task, questions.test_task)
+    sizes = [len(parts[0]), *(len(task.texts) for task in parts[1:])]
+    assert sum(sizes) == 817
+    run_recipes(["table4"], plan, Stages(cache), out=tmp_path, limit=2)
+    page = (tmp_path / "table4.md").read_text()
+    assert "MC1 accuracy" in page
+    assert "prompt form: plain" in page
 
 
 def test_controls_have_the_length_of_the_transplant(quick, cache):

@@ -6,7 +6,6 @@ emotion to where the edit puts it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -126,9 +125,8 @@ def positives(lab: Lab) -> tuple[list[str], tuple[str, ...]]:
     texts: list[str] = []
     kinds: list[str] = []
     for name, subject in emotions(lab.plan, lab.limit).items():
-        task: Any = subject.test_task
-        texts += task.positives
-        kinds += [name] * len(task.positives)
+        texts += subject.positives
+        kinds += [name] * len(subject.positives)
     return texts, tuple(kinds)
 
 

@@ -124,23 +124,23 @@ class Lab:
             drawn = itertools.islice(world.documents(-2), 2 * data.perplexity_texts)
             fluent = list(dict.fromkeys(drawn))
         elif data.perplexity is not None:
-            fluent = list(load_corpus(data.perplexity, at_least=8).texts)
+            fluent = list(load_corpus(data.perplexity, at_least=9).texts)
         fluent = fluent[: data.perplexity_texts]
         map_texts = map_texts[: data.map_texts]
         if limit is not None:
-            fluent = fluent[: max(2 * limit, 8)]
+            fluent = fluent[: max(2 * limit, 9)]
             map_texts = map_texts[: max(20 * limit, 160)]
         return map_texts, fluent
 
     @property
     def fluent_validate(self) -> list[str]:
         """Texts for perplexity and residual norms while choosing."""
-        return self._texts[1][0::2]
+        return self._texts[1][0::3]
 
     @property
     def fluent_test(self) -> list[str]:
         """Other texts for the perplexity that is reported."""
-        return self._texts[1][1::2]
+        return [text for i, text in enumerate(self._texts[1]) if i % 3]
 
     # ---------------------------------------------------------------- states
 

@@ -136,7 +136,8 @@ class Data(_Part):
     """At most so many of them."""
     perplexity: str | None = None
     """File of whole texts; "world" writes some of the zoo; None keeps corpus texts."""
-    perplexity_texts: int = Field(default=80, ge=8)
+    perplexity_texts: int = Field(default=72, ge=9)
+    """A third of them for choosing, the others for the result."""
 
 
 class Choice(_Part):
@@ -186,7 +187,6 @@ class Plan(_Part):
     def missing(self, needs: tuple[str, ...]) -> list[str]:
         """The sections among `needs` that this plan leaves out."""
         return [name for name in needs if not getattr(self, name)]
-
 
     def first_model(self, needs: tuple[str, ...]) -> Model:
         """The first model that a recipe with these needs will ask for."""

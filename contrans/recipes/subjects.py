@@ -11,7 +11,7 @@ from pathlib import Path
 from contrans.data import EMOTIONS, check_disjoint, load_concept
 from contrans.data.toxigen import toxicity_pairs
 from contrans.data.truthfulqa import honesty_pairs, read_truthfulqa
-from contrans.evaluation import Task, make_task
+from contrans.evaluation import EmotionTask, Task, make_task
 from contrans.evaluation.toxigen import toxigen_task
 from contrans.evaluation.truthfulqa import truthfulqa_task
 from contrans.recipes.plan import Plan
@@ -33,6 +33,8 @@ class Subject:
     """Largest ratio of perplexities when choosing a strength."""
     answer: str | None = None
     """The word of an emotion."""
+    positives: tuple[str, ...] = ()
+    """Test texts with the concept; tasks of emotions read those without."""
 
     @property
     def sign(self) -> float:
@@ -96,7 +98,7 @@ def _subject(
 ) -> Subject:
     concept = load_concept(spec, seed=plan.seed)
     tasks = [
-        make_task(concept, split, limit=limit, fewshot=fewshot)
+        _bare(make_task(concept, split, limit=limit, fewshot=fewshot))
         for split in ("validate", "test")
     ]
     return _checked(
@@ -108,8 +110,14 @@ def _subject(
             test_task=tasks[1],
             budget=budget,
             answer=concept.answer,
+            positives=concept.test.positive[:limit],
         )
     )
+
+
+def _bare(task: Task) -> Task:
+    """Without the scenarios of the emotion itself, which no recipe scores."""
+    return replace(task, positives=()) if isinstance(task, EmotionTask) else task
 
 
 def _truthfulqa(plan: Plan, where: str, limit: int | None) -> Subject:
