@@ -119,6 +119,8 @@ def _shifts(
 ) -> dict[str, list[list[int]]]:
     """Per text, the tokens with the largest gains and losses of probability."""
     layer, texts = planted.layers[1], list(subject.test_task.texts)
+    if subject.answer is not None:
+        texts += subject.positives
     push = planted.raw * planted.vector[layer]
 
     def make(lm: LM) -> dict[str, list[list[int]]]:
