@@ -319,3 +319,13 @@ def test_shared_beginning(left, right):
     n = shared(left, right)
     assert left[:n] == right[:n]
     assert n == min(len(left), len(right)) or left[n] != right[n]
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_positions_that_depend_on_the_length_are_not_cut_in_pieces(make_lm, kind):
+    lm = make_lm("llama")
+    scaling = {"rope_type": kind, "original_max_position_embeddings": 64}
+    name = "rope_parameters" if hasattr(lm.model.config, "rope_parameters") else None
+    setattr(lm.model.config, name or "rope_scaling", scaling)
+    assert forwards.readable(lm, 64)
+    assert not forwards.readable(lm, 65)

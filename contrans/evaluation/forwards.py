@@ -178,13 +178,14 @@ def splits(cache: Any) -> bool:
 def readable(lm: LM, longest: int) -> bool:
     """Whether pieces of texts see the same positions as whole texts would."""
     config = lm.model.config.get_text_config()
-    rope = getattr(config, "rope_scaling", None) or {}
-    kind = rope.get("rope_type", rope.get("type"))
-    if kind in _LENGTH_DEPENDENT:
-        usual = rope.get("original_max_position_embeddings") or getattr(
-            config, "original_max_position_embeddings", None
-        )
-        return longest <= (usual or getattr(config, "max_position_embeddings", 0))
+    rope = getattr(config, "rope_parameters", None)  # transformers 5
+    rope = rope or getattr(config, "rope_scaling", None) or {}
+    for part in (rope, *(v for v in rope.values() if isinstance(v, dict))):
+        if part.get("rope_type", part.get("type")) in _LENGTH_DEPENDENT:
+            usual = part.get("original_max_position_embeddings") or getattr(
+                config, "original_max_position_embeddings", None
+            )
+            return longest <= (usual or getattr(config, "max_position_embeddings", 0))
     return not getattr(config, "is_encoder_decoder", False)
 
 
