@@ -329,3 +329,17 @@ def test_positions_that_depend_on_the_length_are_not_cut_in_pieces(make_lm, kind
     setattr(lm.model.config, name or "rope_scaling", scaling)
     assert forwards.readable(lm, 64)
     assert not forwards.readable(lm, 65)
+
+
+def test_a_model_with_another_kind_of_memory_is_read_whole():
+    config = transformers.MambaConfig(
+        vocab_size=300, hidden_size=32, num_hidden_layers=3, state_size=4
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = transformers.MambaForCausalLM(config).eval()
+    lm = wrap(model, byte_tokenizer(), name="mamba", blocks="backbone.layers")
+    assert not forwards.splits(lm)
+    items = branching_items(questions=2)
+    found, plain = (score_continuations(lm, items, share=s) for s in (True, False))
+    assert torch.equal(found.total, plain.total)

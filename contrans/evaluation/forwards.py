@@ -169,9 +169,15 @@ def grafted(lower: Any, upper: Any, split: int) -> Any:
     return new
 
 
-def splits(cache: Any) -> bool:
-    """Whether a cache is one whose forks are known to be exact."""
-    layers = getattr(cache, "layers", None)
+@torch.no_grad()
+def splits(lm: LM) -> bool:
+    """Whether the model's cache is one whose forks are known to be exact.
+
+    Recurrent and hybrid models keep states of another kind; one token tells.
+    """
+    ids = torch.zeros(1, 1, dtype=torch.long, device=lm.device)
+    out = lm.body(input_ids=ids, use_cache=True)
+    layers = getattr(getattr(out, "past_key_values", None), "layers", None)
     return bool(layers) and all(type(layer).__name__ in _CACHES for layer in layers)
 
 

@@ -107,7 +107,8 @@ class Reading:
         longest = max(map(len, self.rows))
         shares = self.share and readable(self.lm, longest)
         tree = PrefixTree(self.rows) if shares else None
-        if tree is not None and tree.unique <= WORTH * tree.tokens:
+        worth = tree is not None and tree.unique <= WORTH * tree.tokens
+        if tree is not None and worth and splits(self.lm):
             yield from self._tree(tree, packable(self.lm, longest))
         else:
             yield from self._flat()
@@ -259,11 +260,6 @@ class Reading:
         batch = Batch(row, torch.zeros(len(slots)).long(), torch.tensor(slots), {})
         grown = {}
         for control, logits, cache in self._under(batch, caches, keep=True):
-            if not splits(cache):
-                raise RuntimeError(
-                    f"the key-value cache of {self.lm.name!r} cannot be forked; score "
-                    "with share=False"
-                )
             grown[control] = cache
             if control != BASE and inside:
                 slot = [slots.index(c - depth) for _, c in inside]
