@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest
 
 from contrans.control import NoControl, compose
@@ -31,6 +31,7 @@ from contrans.recipes.sheet import Sheet, Table, as_json, files_of, to_csv, to_m
 # ---------------------------------------------------------------- the rule
 
 
+@settings(deadline=None)  # a busy machine is no fault of the rule
 @given(
     st.floats(-1, 1), st.floats(0, 0.5), st.floats(-0.5, 0.5), st.sampled_from([0, 1])
 )

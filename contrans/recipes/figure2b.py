@@ -13,14 +13,13 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
-from contrans.control import random_like
 from contrans.data import EMOTIONS
 from contrans.plots import INK, STYLE
 from contrans.recipes.claims import average, judge, pooled
 from contrans.recipes.effects import from_planted, gain, measure_group
 from contrans.recipes.figures import legend, scatter
 from contrans.recipes.lab import Lab
-from contrans.recipes.planting import DRAWS, Route, best
+from contrans.recipes.planting import Route, best, controls
 from contrans.recipes.sheet import Sheet, Table
 from contrans.recipes.subjects import emotion, emotions
 
@@ -63,8 +62,9 @@ def run(lab: Lab) -> Sheet:
         return (old - new) / old
 
     moved = nearer(push)
-    draws = [random_like(planted.vector, seed=1000 + i) for i in range(DRAWS)]
-    at_random = max((nearer(planted.raw * v[layer]) for v in draws), key=np.mean)
+    draws = controls(lab, route, subject, planted).values()
+    drawn = [c.strength * c.vector[layer] for steers in draws for c in steers]
+    control = max((nearer(by) for by in drawn), key=np.mean)
     pca = PCA(2).fit(before)
     shift = (pca.transform(before + push.double().numpy()), pca.transform(before))
     plane = _Plane(
@@ -102,11 +102,11 @@ def run(lab: Lab) -> Sheet:
                 how="share of the distance to the centre of fear that the edit removes",
             ),
             judge(
-                "more than any random vector of equal length moves them",
+                "more than any random vector or shuffled map moves them",
                 "ours",
-                pooled([(moved, at_random)]),
+                pooled([(moved, control)]),
                 above=0,
-                how=f"the same minus that of the strongest of {DRAWS} random vectors",
+                how="the same minus that of the strongest control of equal length",
             ),
             judge(
                 f"so that the model names {FEELING}",

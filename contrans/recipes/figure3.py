@@ -3,11 +3,11 @@
 import numpy as np
 
 from contrans.data import EMOTIONS
-from contrans.recipes.claims import average, difference, judge
+from contrans.recipes.claims import average, difference, judge, pooled
 from contrans.recipes.effects import gains
 from contrans.recipes.figures import lines
 from contrans.recipes.lab import Lab, Measured
-from contrans.recipes.planting import Route, best
+from contrans.recipes.planting import Route, best, strongest
 from contrans.recipes.sheet import Cell, Sheet, Table
 from contrans.recipes.subjects import emotion
 
@@ -20,23 +20,29 @@ def run(lab: Lab) -> Sheet:
     final = models[-1]
     base: dict[str, list[Measured]] = {str(m): [] for m in models}
     moved: dict[str, list[Measured]] = {str(m): [] for m in models}
+    control: dict[str, list[Measured]] = {str(m): [] for m in models}
     strengths: dict[str, list[float]] = {str(m): [] for m in models}
     for name in EMOTIONS:
         subject = emotion(lab.plan, name, lab.limit)
         for model in models:
-            planted = best(lab, Route(final, model), subject, tried=1)
+            route = Route(final, model)
+            planted = best(lab, route, subject, tried=1)
             task, texts = subject.test_task, lab.fluent_test
             base[str(model)].append(lab.measure(model, task, texts=texts))
             steer = planted.steer()
             moved[str(model)].append(lab.measure(model, task, steer, texts=texts))
+            control[str(model)].append(strongest(lab, route, subject, planted))
             strengths[str(model)].append(planted.relative)
     names = [str(model) for model in models]
-    before, after = ({n: _pool(x[n]) for n in names} for x in (base, moved))
+    before, after, controlled = (
+        {n: _pool(x[n]) for n in names} for x in (base, moved, control)
+    )
     change = {n: _change(base[n], moved[n]) for n in names}
     rows: list[tuple[Cell, ...]] = [
         (
             *(n, average(before[n]), average(after[n])),
             difference(after[n], before[n]),
+            average(controlled[n]),
             float(
                 np.mean(
                     [
@@ -64,6 +70,7 @@ def run(lab: Lab) -> Sheet:
                     "no edit [95%]",
                     "with the vector [95%]",
                     "change [95%]",
+                    "strongest control [95%]",
                     "mean ratio of perplexities",
                     "mean relative strength",
                 ),
@@ -87,11 +94,11 @@ def run(lab: Lab) -> Sheet:
                 how=f"no edit at {first} minus no edit at {last}, same scenarios",
             ),
             judge(
-                "the final checkpoint's vector works in an early one, too",
+                "everywhere more than any random vector or shuffled map does",
                 "ours",
-                difference(after[first], before[first]),
+                pooled([(after[n], controlled[n]) for n in names]),
                 above=0,
-                how=f"with the vector minus no edit at {first}",
+                how="with the vector minus the strongest control, checkpoints pooled",
             ),
         ),
         draw=lambda: lines(
@@ -99,6 +106,7 @@ def run(lab: Lab) -> Sheet:
             {
                 "with the vector": [average(after[n]) for n in names],
                 "no edit (false positives)": [average(before[n]) for n in names],
+                "strongest control": [average(controlled[n]) for n in names],
             },
             ("checkpoint", "Token Acc on other emotions"),
         ),

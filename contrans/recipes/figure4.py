@@ -9,15 +9,17 @@ from contrans.recipes.claims import average, difference, judge, pooled, untestab
 from contrans.recipes.figures import heat
 from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Model
-from contrans.recipes.planting import Route, best
+from contrans.recipes.planting import Route, best, strongest
 from contrans.recipes.sheet import Cell, Sheet, Table
 from contrans.recipes.subjects import emotion
 
 NOTHING = 0.05
 """What we read "neither give nor receive" as: changes within five points."""
 WHERE = "§6.3, Figure 4"
-Grid = dict[tuple[str, str], tuple[list[float], list[float]]]
-"""(source, target) to the scores without and with the vector."""
+Scores = tuple[list[float], list[float], list[float]]
+"""Without an edit, with the vector, under the strongest control."""
+Grid = dict[tuple[str, str], Scores]
+"""By (source, target)."""
 
 
 def run(lab: Lab) -> Sheet:
@@ -31,16 +33,16 @@ def run(lab: Lab) -> Sheet:
             grid[str(source), str(target)] = _cell(lab, source, target)
 
     def table(score: Callable[[list[float], list[float]], float]) -> np.ndarray:
-        return np.array([[score(*grid[s, t]) for t in names] for s in names])
+        return np.array([[score(*grid[s, t][:2]) for t in names] for s in names])
 
     change = table(lambda base, after: float(np.mean(after) - np.mean(base)))
     times = table(
         lambda base, after: float(np.mean(after) / max(np.mean(base), _least(base)))
     )
     rows: list[tuple[Cell, ...]] = []
-    for (source, target), (base, after) in grid.items():
-        one, other = average(base), average(after)
-        rows.append((source, target, one, other, difference(after, base)))
+    for (source, target), (base, after, control) in grid.items():
+        one, other, change_ = average(base), average(after), difference(after, base)
+        rows.append((source, target, one, other, change_, average(control)))
     without = set(plan.without)
     texts = "those without concepts neither give nor receive any", "the others do both"
     inner = [v for (s, t), v in grid.items() if not {s, t} & without]
@@ -49,18 +51,27 @@ def run(lab: Lab) -> Sheet:
         judge(
             texts[1],
             WHERE,
-            pooled([(after, base) for base, after in inner]),
+            pooled([(after, base) for base, after, _ in inner]),
             above=0,
             how="with the vector minus no edit, all other pairs pooled",
         )
     ]
+    claims.append(
+        judge(
+            "more than any random vector or shuffled map does",
+            "ours",
+            pooled([(after, control) for _, after, control in inner]),
+            above=0,
+            how="with the vector minus the strongest control, the same pairs",
+        )
+    )
     if outer:
         claims.insert(
             0,
             judge(
                 texts[0],
                 WHERE,
-                pooled([(after, base) for base, after in outer]),
+                pooled([(after, base) for base, after, _ in outer]),
                 above=-NOTHING,
                 below=NOTHING,
                 how=f"with the vector minus no edit, pairs with {', '.join(without)}",
@@ -83,6 +94,7 @@ def run(lab: Lab) -> Sheet:
                     "no edit [95%]",
                     "with the vector [95%]",
                     "change [95%]",
+                    "strongest control [95%]",
                 ),
                 tuple(rows),
                 ("change [95%]",),
@@ -102,16 +114,19 @@ def run(lab: Lab) -> Sheet:
     )
 
 
-def _cell(lab: Lab, source: Model, target: Model) -> tuple[list[float], list[float]]:
+def _cell(lab: Lab, source: Model, target: Model) -> Scores:
     base: list[float] = []
     after: list[float] = []
+    control: list[float] = []
+    route = Route(source, target)
     for name in EMOTIONS:
         subject = emotion(lab.plan, name, lab.limit)
-        planted = best(lab, Route(source, target), subject, tried=1)
+        planted = best(lab, route, subject, tried=1)
         task, texts = subject.test_task, lab.fluent_test
         base += lab.measure(target, task, texts=texts).values
         after += lab.measure(target, task, planted.steer(), texts=texts).values
-    return base, after
+        control += strongest(lab, route, subject, planted).values
+    return base, after, control
 
 
 def _least(base: list[float]) -> float:

@@ -9,7 +9,7 @@ from contrans.data import EMOTIONS
 from contrans.recipes.claims import average, judge, pooled
 from contrans.recipes.figures import lines
 from contrans.recipes.lab import Lab
-from contrans.recipes.planting import Route, best, plant
+from contrans.recipes.planting import Route, best, plant, strongest
 from contrans.recipes.sheet import Cell, Sheet, Table
 from contrans.recipes.subjects import Subject, emotion, first_pairs
 
@@ -28,12 +28,14 @@ def run(lab: Lab) -> Sheet:
     assert plan is not None
     route = Route(plan.weak, plan.targets[0].model)
     base: list[float] = []
+    control: list[float] = []
     scores: dict[int, list[float]] = {}
     for name in EMOTIONS:
         subject = emotion(lab.plan, name, lab.limit)
         every = len(subject.refine)
         main = best(lab, route, subject)
         base += lab.measure(route.target, subject.test_task).values
+        control += strongest(lab, route, subject, main).values
         for count in [*(c for c in COUNTS if c < every), every]:
             found = _score(lab, route, subject, main, count)
             scores.setdefault(count, []).extend(found)
@@ -54,7 +56,11 @@ def run(lab: Lab) -> Sheet:
                 "",
                 "By number of pairs",
                 ("pairs", "Token Acc [95%]", "minus that of all pairs [95%]"),
-                ((0, average(base), None), *rows),
+                (
+                    ("no edit", average(base), None),
+                    ("strongest control, all pairs", average(control), None),
+                    *rows,
+                ),
                 ("minus that of all pairs [95%]",),
             ),
         ),
@@ -65,6 +71,13 @@ def run(lab: Lab) -> Sheet:
                 pooled([(scores[few], base)]),
                 above=0,
                 how=f"vector of {few} pairs minus no edit, pooled",
+            ),
+            judge(
+                f"{few} pairs do more than any random vector or shuffled map",
+                "ours",
+                pooled([(scores[few], control)]),
+                above=0,
+                how=f"vector of {few} pairs minus the strongest control, pooled",
             ),
             judge(
                 f"more pairs than {few} change little",

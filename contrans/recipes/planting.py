@@ -12,7 +12,7 @@ import torch
 from contrans.comparison import Planted
 from contrans.control import Steer, matched_norm, random_like, with_norms
 from contrans.evaluation import bootstrap
-from contrans.recipes.lab import Lab
+from contrans.recipes.lab import Lab, Measured
 from contrans.recipes.plan import Model
 from contrans.recipes.subjects import Subject
 from contrans.search import Point, choose, sweep
@@ -154,10 +154,8 @@ def controls(
     method: str | None = None,
 ) -> dict[str, list[Steer]]:
     """Several draws of each control, of the length and strength of the transplant."""
-    randoms, shuffles = [], []
+    shuffles = []
     for draw in range(lab.plan.seed, lab.plan.seed + DRAWS):
-        drawn = random_like(planted.vector, seed=1000 + draw)
-        randoms.append(replace(planted, vector=drawn).steer())
         moved = plant(
             lab, route, subject.refine, planted.layers, method=method, shuffle=draw
         )
@@ -165,10 +163,25 @@ def controls(
             moved = random_like(planted.vector, seed=draw)
         equal = matched_norm(moved, planted.vector)
         shuffles.append(replace(planted, vector=equal).steer())
-    return {
-        f"random vector, equal norm (strongest of {DRAWS})": randoms,
+    return randoms(lab, planted) | {
         f"map on shuffled pairs, equal norm (strongest of {DRAWS})": shuffles,
     }
+
+
+def randoms(lab: Lab, planted: Planted) -> dict[str, list[Steer]]:
+    """Random vectors of the length and strength of a transplant."""
+    seeds = range(1000 + lab.plan.seed, 1000 + lab.plan.seed + DRAWS)
+    drawn = (random_like(planted.vector, seed=seed) for seed in seeds)
+    found = [replace(planted, vector=vector).steer() for vector in drawn]
+    return {f"random vector, equal norm (strongest of {DRAWS})": found}
+
+
+def strongest(lab: Lab, route: Route, subject: Subject, planted: Planted) -> Measured:
+    """The control with the largest effect on the test, of all kinds and draws."""
+    draws = controls(lab, route, subject, planted).values()
+    task = subject.test_task
+    found = [lab.measure(route.target, task, c) for steers in draws for c in steers]
+    return max(found, key=lambda measured: subject.sign * measured.mean)
 
 
 def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:

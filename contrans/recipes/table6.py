@@ -18,7 +18,14 @@ from contrans.recipes.effects import (
 from contrans.recipes.figures import dots
 from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Model, Series, Target
-from contrans.recipes.planting import Route, at_home, best, best_of, controls
+from contrans.recipes.planting import (
+    Route,
+    at_home,
+    best,
+    best_of,
+    controls,
+    randoms,
+)
 from contrans.recipes.published import TABLE6
 from contrans.recipes.sheet import Sheet
 from contrans.recipes.subjects import Subject, honesty
@@ -71,6 +78,8 @@ def _itself(lab: Lab, series: Series, subject: Subject) -> Group:
     lm = lab.lm(model)
     layers = sorted({t for _, t in lab.pairs(lm, lm)})
     tries = _own(lab, model, base, subject, layers)
+    assert tries[-1].planted is not None
+    tries += from_controls(randoms(lab, tries[-1].planted))
     return _measured(lab, model, subject, tries, series.published)
 
 

@@ -13,6 +13,7 @@ from contrans.recipes.effects import (
     Group,
     Try,
     effect_table,
+    from_controls,
     from_planted,
     gain,
     gains,
@@ -23,7 +24,7 @@ from contrans.recipes.effects import (
 from contrans.recipes.figures import dots
 from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Series, Target
-from contrans.recipes.planting import best
+from contrans.recipes.planting import best, controls
 from contrans.recipes.published import TABLE7_FAIRNESS, TABLE7_HONESTY
 from contrans.recipes.sheet import Sheet
 from contrans.recipes.subjects import Subject, fairness, honesty
@@ -56,7 +57,8 @@ def run(lab: Lab) -> Sheet:
     return Sheet(
         title="Honesty and fairness at once",
         about="Two vectors in one model. Strengths as chosen for each alone, times a "
-        "common factor chosen on validation prompts within the perplexity budget.",
+        "common factor chosen on validation prompts within the perplexity budget. The "
+        "controls have the length and strength of the vector of their own task.",
         tables=tables,
         claims=(
             *_claims("honesty", honest, subjects[0]),
@@ -77,10 +79,11 @@ def _both_groups(
     tries = [*(from_planted(n, p) for n, p in zip(names, parts, strict=True)), both]
     honest, fair = (
         measure_group(
-            *(lab, str(target), target.model, subject.test_task, tries),
+            *(lab, str(target), target.model, subject.test_task),
+            [*tries, *from_controls(controls(lab, route, subject, part))],
             published=target.published,
         )
-        for subject in subjects
+        for subject, part in zip(subjects, parts, strict=True)
     )
     return honest, fair
 
