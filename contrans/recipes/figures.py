@@ -17,6 +17,14 @@ from contrans.recipes.claims import Estimate
 
 PALETTE = ("#e69f00", "#0072b2", "#d55e00", "#009e73", "#a05a9c", "#56b4e9")
 """One colour for each emotion, as Okabe and Ito chose them (purple darkened)."""
+LEGEND: dict[str, Any] = {
+    "loc": "outside upper left",
+    "ncols": 3,
+    "frameon": False,
+    "columnspacing": 1.0,
+    "handletextpad": 0.3,
+    "fontsize": 8,
+}
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -89,7 +97,7 @@ def bars(
         axes.set_xticks(range(len(groups)), list(groups))
         axes.set_ylim(0, 1.04)
         axes.set_ylabel(label)
-        figure.legend(loc="outside upper left", ncols=4, frameon=False)
+        figure.legend(**LEGEND)
     return figure
 
 
@@ -117,7 +125,7 @@ def lines(
             axes.set_xticks(places, [str(at) for at in x])
         axes.set_xlabel(labels[0])
         axes.set_ylabel(labels[1])
-        figure.legend(loc="outside upper left", ncols=3, frameon=False)
+        figure.legend(**LEGEND)
     return figure
 
 
@@ -196,6 +204,4 @@ def legend(figure: Figure, names: Sequence[str]) -> None:
         Line2D(*([], []), color=PALETTE[i], marker=MARKERS[i], linestyle="", label=name)
         for i, name in enumerate(names)
     ]
-    figure.legend(
-        handles=handles, loc="outside upper left", ncols=len(names), frameon=False
-    )
+    figure.legend(handles=handles, **(LEGEND | {"ncols": min(len(names), 6)}))
