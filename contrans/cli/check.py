@@ -82,15 +82,7 @@ def check(
             raise
         typer.echo(f"contrans check: {message}", err=True)
         raise typer.Exit(2) from None
-    from contrans.checks.output import (
-        case_name,
-        message,
-        numbers,
-        to_json,
-        to_junit,
-        to_markdown,
-        verdict,
-    )
+    from contrans.checks.output import to_json, to_junit, to_markdown
     from contrans.store import write_text
 
     if junit is not None:
@@ -103,28 +95,38 @@ def check(
     if json_:
         typer.echo(to_json(report))
     else:
-        rows = [
-            [
-                case.status,
-                case.vector or case.model,
-                case_name(case),
-                numbers(case),
-                str(case.n),
-            ]
-            for case in report.cases
-        ]
-        typer.echo(screen.table(["result", "vector", "bound", "estimate", "n"], rows))
-        for case in report.cases:
-            if case.status != "pass":
-                typer.echo(f"{case.status}: {case.task}: {message(report, case)}")
-        for note in report.notes:
-            typer.echo(f"note: {note}")
-        typer.echo(
-            f"\n{verdict(report)}; {report.measured} measured, {report.cached} from "
-            f"the cache, {report.seconds:.0f} s"
-        )
+        typer.echo(shown(report))
     if not report.ok:
         raise typer.Exit(1)
+
+
+def shown(report: Any) -> str:
+    """A report for the terminal."""
+    from contrans.checks.output import case_name, message, numbers, verdict
+
+    head = ["result", "vector", "bound", "estimate", "n"]
+    rows = [
+        [
+            case.status,
+            case.vector or case.model,
+            case_name(case),
+            numbers(case),
+            str(case.n),
+        ]
+        for case in report.cases
+    ]
+    lines = [screen.table(head, rows)]
+    lines += [
+        f"{case.status}: {case.task}: {message(report, case)}"
+        for case in report.cases
+        if case.status != "pass"
+    ]
+    lines += [f"note: {note}" for note in report.notes]
+    lines.append(
+        f"\n{verdict(report)}; {report.measured} measured, {report.cached} from the "
+        f"cache, {report.seconds:.0f} s"
+    )
+    return "\n".join(lines)
 
 
 def _run(

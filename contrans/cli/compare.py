@@ -174,7 +174,7 @@ def compare(
             ".json": lambda: as_json + "\n",
         }[path.suffix]()
         write_text(path, text, force=force)
-    typer.echo(as_json if json_ else _shown(found))
+    typer.echo(as_json if json_ else shown(found))
 
 
 def _title(name: str) -> str:
@@ -217,7 +217,7 @@ def _side(arm: dict[str, Any], loading: dict[str, Any]) -> Any:
     return Arm(arm["label"], ModelSpec(name=arm["model"], **loading), vector)
 
 
-def _shown(found: Any) -> str:
+def shown(found: Any) -> str:
     """The comparison for the terminal."""
     from contrans.ab_report import HEAD, cells
 

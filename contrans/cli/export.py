@@ -81,7 +81,8 @@ def export(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="--lm-eval: the model, where the vector's own name does not lead to it.",
+            help="The model that a file is for, where the vector's own name does not "
+            "lead to it: checks width and depth.",
         ),
     ] = None,
     any_model: options.AnyModel = False,
@@ -100,13 +101,14 @@ def export(
       contrans export anger.safetensors --bake mistralai/Mistral-7B-v0.1 --context 4096 \
           --layers 14 --strength 2 -o mistral-angry
       contrans export anger-7b --gguf anger.gguf --lm-eval anger.pt
+      contrans export anger-13b@2 --gguf anger.gguf --model meta-llama/Llama-2-13b-hf
       contrans export repeng.gguf --any-model --bake MODEL -o DIR
       contrans export anger-7b --bake-gguf 7b.Q4_K_M.gguf -o 7b-angry.Q4_K_M.gguf
 
     Serve it:
       vllm serve llama-angry
       llama-cli -m 7b.Q4_K_M.gguf --control-vector anger.gguf
-      lm_eval --model steered --model_args pretrained=MODEL,steer_path=anger.pt ...
+      lm_eval run --model steered --model_args pretrained=MODEL,steer_path=anger.pt ...
     """
     into_out = [bake, bake_gguf, gguf_model]
     files = [gguf, lm_eval, steering_vectors, repeng]
@@ -133,15 +135,15 @@ def export(
                 bake_gguf,
                 lambda: loaded.bake_gguf(_needed(bake_gguf), _needed(out), force),
             ),
-            (gguf, lambda: loaded.gguf(_needed(gguf), force)),
+            (gguf, lambda: loaded.gguf(_needed(gguf), model, force)),
             (lm_eval, lambda: loaded.lm_eval(_needed(lm_eval), model, force)),
             (
                 steering_vectors,
-                lambda: loaded.neighbour(
-                    "steering-vectors", _needed(steering_vectors), force
+                lambda: loaded.steering_vectors(
+                    _needed(steering_vectors), model, force
                 ),
             ),
-            (repeng, lambda: loaded.neighbour("repeng", _needed(repeng), force)),
+            (repeng, lambda: loaded.repeng(_needed(repeng), model, force)),
         ]
         written += [write() for asked, write in jobs if asked is not None]
     if json_:

@@ -12,6 +12,8 @@ from contrans.cli import screen
 from contrans.cli.steering import load_vectors, steer
 from contrans.control import Steer
 from contrans.export.bake import BakeReport, bake
+from contrans.export.target import Target, find_target
+from contrans.library import Library, main_file, named
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,11 +47,18 @@ class Loaded:
             )
         return {"kind": "bake", "report": report, "said": _said(report)}
 
-    def gguf(self, path: Path, force: bool) -> dict[str, Any]:
+    def gguf(self, path: Path, model: str | None, force: bool) -> dict[str, Any]:
         """A control vector for llama.cpp."""
         from contrans.export.gguf import write_control_vector
 
-        write_control_vector(self.control, path, force=force)
+        target = self._target(model)
+        write_control_vector(
+            self.control,
+            path,
+            model_hint=target.architecture if target else None,
+            depth=target.layers if target else None,
+            force=force,
+        )
         said = (
             f"wrote a control vector to {path}\n"
             f"use it: llama-cli -m MODEL.gguf --control-vector {path}"
@@ -72,20 +81,58 @@ class Loaded:
         from contrans.export.lm_eval import write_steering_file
 
         report = write_steering_file(self.control, path, model=model, force=force)
-        name = model or self.control.vector.name
-        said = (
-            f"wrote a steering file to {path}\nuse it: lm_eval --model steered "
-            f"--model_args pretrained={name},steer_path={path} --tasks TASK"
-        )
+        said = f"wrote a steering file to {path}\nuse it: {report.command}"
         return {"kind": "lm-eval", "report": report, "said": said}
 
-    def neighbour(self, tool: str, path: Path, force: bool) -> dict[str, Any]:
-        """A file for steering-vectors or repeng."""
-        from contrans.export.neighbours import write_repeng, write_steering_vectors
+    def repeng(self, path: Path, model: str | None, force: bool) -> dict[str, Any]:
+        """A file for repeng."""
+        from contrans.export.neighbours import write_repeng
 
-        write = write_repeng if tool == "repeng" else write_steering_vectors
-        write(self.control, path, force=force)
-        return {"kind": tool, "path": str(path), "said": f"wrote {path} for {tool}"}
+        target = self._target(model)
+        write_repeng(
+            self.control,
+            path,
+            model_type=target.model_type if target else None,
+            depth=target.layers if target else None,
+            force=force,
+        )
+        said = (
+            f"wrote {path} for repeng\nuse it: ControlVector.import_gguf({str(path)!r})"
+        )
+        return {"kind": "repeng", "path": str(path), "said": said}
+
+    def steering_vectors(
+        self, path: Path, model: str | None, force: bool
+    ) -> dict[str, Any]:
+        """A file for steering-vectors."""
+        from contrans.export.neighbours import write_steering_vectors
+
+        target = self._target(model)
+        depth = target.layers if target else None
+        write_steering_vectors(self.control, path, depth=depth, force=force)
+        said = (
+            f"wrote {path} for steering-vectors\nuse it: "
+            f"SteeringVector(**torch.load({str(path)!r}, weights_only=True)).apply(model)"
+        )
+        return {"kind": "steering-vectors", "path": str(path), "said": said}
+
+    def _target(self, model: str | None) -> Target | None:
+        """The model that the file is for, where one is named or known on this machine.
+
+        Raises:
+            FileNotFoundError: when the model that the user named is not there.
+            ValueError: when the vector does not fit it.
+        """
+        name = model or self.control.vector.name
+        try:
+            found = find_target(name, offline=model is None) if name else None
+        except FileNotFoundError:
+            if model is not None:
+                raise
+            return None
+        if found is not None:
+            found.check_width([self.control.vector])
+        return found
 
     def _bound(self, model: str) -> Steer:
         """The control; files of other programs do not say which model they are for."""
@@ -113,12 +160,26 @@ def load_control(
     chosen = None if strength is None else [strength]
     vector = load_vectors([given], chosen, unit)[0]
     control = steer(vector, unit=unit, layers=layers, any_model=any_model)
-    return Loaded(given, control, _results(Path(given)))
+    return Loaded(given, control, _results(_place(given)))
+
+
+def _place(given: str) -> Path:
+    """Where the vector lies; what was measured lies beside it.
+
+    In the library that is a file of the same entry, which has a name of its own.
+    """
+    if not named(given):
+        return Path(given)
+    library = Library()
+    entry = library.find(given)
+    file = "results.json" if "results.json" in entry.files else main_file(entry)
+    return library.path(entry, file)
 
 
 def _results(path: Path) -> dict[str, Any] | None:
-    """`results.json` of the transplant, in the folder or beside the file."""
+    """`results.json` of the transplant: the file, in the folder, or beside the vector."""
     file = (path if path.is_dir() else path.parent) / "results.json"
+    file = path if path.suffix == ".json" else file
     if not path.exists() or not file.is_file():
         return None
     try:

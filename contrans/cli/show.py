@@ -23,6 +23,8 @@ def show(
       contrans show contrans-demo
       contrans show contrans-demo/vector.safetensors
       contrans show link.safetensors --json | jq .report
+      contrans show large-angry                 # what export --bake wrote
+      contrans show checks.json
       contrans show honesty@2
     """
     if is_reference(str(path)) and not path.exists():
@@ -48,6 +50,11 @@ def _folder(path: Path, *, as_json: bool) -> None:
             lines = [f"  {name}: {what}" for name, what in index["files"].items()]
             typer.echo("\n" + "\n".join([f"{path} holds", *lines]))
         return
+    if (path / "contrans.json").is_file():
+        index = _read(path / "contrans.json")
+        if isinstance(index, dict) and index.get("kind") == "baked-model":
+            _results(path / "contrans.json", as_json=as_json)
+            return
     files = sorted(path.glob("*.safetensors"))
     found = []
     for file in files:
@@ -78,14 +85,20 @@ def _read(path: Path) -> Any:
 
 
 def _results(path: Path, *, as_json: bool) -> None:
+    from contrans.cli.show_reports import report
+
     results = _read(path)
-    if not isinstance(results, dict) or "rows" not in results:
+    said = report(results) if isinstance(results, dict) else None
+    if not isinstance(results, dict) or (said is None and "rows" not in results):
         raise ValueError(
-            f"{path} holds no results of contrans; expected what `transplant` or `eval` "
-            "wrote"
+            f"{path} holds no results of contrans; expected what `transplant`, `eval`, "
+            "`check`, `compare` or `export --bake` wrote"
         )
     if as_json:
         typer.echo(json.dumps(results, indent=2))
+        return
+    if said is not None:
+        typer.echo(said)
         return
     from contrans.cli.tables import eval_table, one_generation, summary
 

@@ -16,13 +16,13 @@ the model's own `generate`, both with the control active. Checked against 0.4.13
 import copy
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from contrans.control import Composed, Control, NoControl, Steer
 from contrans.evaluation.scoring import score_continuations
+from contrans.library import file_named
 from contrans.models import LM, load_model
 from contrans.store import load
 from contrans.types import Unit, Where
@@ -82,7 +82,8 @@ class HarnessLM(HFLM):
         Args:
             pretrained: the model, or its hub id, folder or name in the zoo.
             control: what steers it; None steers by `steer`, or not at all.
-            steer: a vector, or the folder that `contrans transplant` wrote.
+            steer: a vector, the folder that `contrans transplant` wrote, or a name of
+                the library.
             strength: of `steer`; None takes the one in the file, else 1.
             unit: "raw" or "relative", see `Steer`.
             layers: blocks to edit, "4+5" in an argument string; None takes all.
@@ -261,10 +262,7 @@ def _control(
     any_model: bool,
 ) -> Steer:
     """The control that the arguments of a command line say."""
-    path = Path(steer)
-    vector = load(
-        path / "vector.safetensors" if path.is_dir() else path, "concept-vector"
-    )
+    vector = load(file_named(steer, "vector"), "concept-vector")
     if strength is None:
         if unit == "relative":
             raise ValueError(

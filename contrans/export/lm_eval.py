@@ -43,15 +43,16 @@ class SteeringFile:
     @property
     def command(self) -> str:
         """A command line that runs a task with it."""
-        args = f"pretrained={self.model}"
+        args, device = f"pretrained={self.model}", ""
         if zoo.is_zoo(self.model):
             args = (
                 f"pretrained={zoo.path(self.model)},tokenizer={zoo.tokenizer_path()},"
                 "dtype=float32"
             )
+            device = " --device cpu"
         return (
             f"lm_eval run --model steered --model_args {args},steer_path={self.path} "
-            "--tasks TASK --device cpu"
+            f"--tasks TASK{device}"
         )
 
 

@@ -54,6 +54,9 @@ def test_exit_codes_and_files(run, ok, suite):
     found = json.loads(Path("r.json").read_text())
     assert found["ok"] is True
     assert (found["measured"], found["cached"]) == (6, 0)
+    shown = ok("show", "r.json").stdout
+    assert done.stdout.strip() in shown
+    assert json.loads(ok("show", "r.json", "--json").stdout) == found
 
     failed = run("check", suite(least=2), "--json", "--summary", "s.md")
     assert failed.exit_code == 1
@@ -172,6 +175,7 @@ def test_compare_vectors(ok, fails, stages, pairs, texts):
     assert (again["measured"], again["cached"]) == (0, 6)
     assert again["outcomes"] == found["outcomes"]
     assert "is not overwritten" in fails(*base, *files)
+    assert ok("show", "ab.json").stdout.strip() == shown.strip()
 
 
 def test_a_thing_is_no_better_than_itself(ok, stages, pairs):

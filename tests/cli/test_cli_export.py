@@ -214,3 +214,62 @@ def test_the_model_itself_as_gguf(ok):
     pytest.importorskip("gguf", reason="gguf is not installed")
     ok("export", "--gguf-model", "zoo/small", "-o", "small.gguf")
     assert Path("small.gguf").read_bytes()[:4] == b"GGUF"
+
+
+def test_a_control_vector_knows_its_model(ok, fails, transplanted, models):
+    gguf = pytest.importorskip("gguf", reason="gguf is not installed")
+    ok("export", transplanted, "--gguf", "anger.gguf", "--repeng", "repeng.gguf")
+    for file in ("anger.gguf", "repeng.gguf"):
+        hint = gguf.GGUFReader(file).fields["controlvector.model_hint"].contents()
+        assert hint == "llama"
+    vector = store.load(transplanted / "vector.safetensors")
+    from dataclasses import replace
+
+    deep = replace(vector, layers=(99,))
+    store.save(deep, "deep.safetensors")
+    said = fails("export", "deep.safetensors", "--gguf", "deep.gguf")
+    assert "no block 99" in said
+    assert "blocks, 0 to " in said
+    said = fails(
+        "export", transplanted, "--gguf", "x.gguf", "--model", models["target"]
+    )
+    assert "width 160" in said
+    assert "does not fit" in said
+    said = fails("export", transplanted, "--gguf", "x.gguf", "--model", "no-such-model")
+    assert "no model 'no-such-model'" in said
+    store.save(replace(vector, name="gone/model"), "gone.safetensors")
+    ok("export", "gone.safetensors", "--gguf", "gone.gguf")  # cannot be looked up
+    assert not Path("x.gguf").exists()
+
+
+def test_the_command_for_the_harness_is_one_that_it_can_run(ok, transplanted):
+    from contrans import zoo
+
+    said = ok("export", transplanted, "--lm-eval", "anger.pt").stdout
+    assert f"pretrained={zoo.path('zoo/large')}" in said
+    assert f"tokenizer={zoo.tokenizer_path()}" in said
+    assert "steer_path=anger.pt" in said
+    written = json.loads(
+        ok("export", transplanted, "--lm-eval", "b.pt", "--json").stdout
+    )
+    assert written["written"][0]["report"]["hookpoints"] == ["layers.3"]
+
+
+def test_what_was_baked_is_shown(ok, transplanted):
+    ok("export", transplanted, "--bake", "zoo/large", "-o", "out")
+    said = ok("show", "out").stdout
+    assert "anger baked into zoo/large" in said
+    assert "mlp.down_proj.bias of block 3" in said
+    assert json.loads(ok("show", "out", "--json").stdout)["kind"] == "baked-model"
+
+
+def test_a_name_of_the_library_is_exported_with_its_results(
+    ok, main_job, models, monkeypatch
+):
+    monkeypatch.setenv("CONTRANS_LIBRARY", str(Path("library").resolve()))
+    ok(*main_job)
+    ok("concepts", "add", "out", "--name", "anger-13b")
+    ok("export", "anger-13b@1", "--bake", models["target"], "-o", "baked")
+    assert "The edit measured is the edit baked" in Path("baked/README.md").read_text()
+    ok("export", "anger-13b", "--lm-eval", "anger.pt", "--model", models["target"])
+    assert load_vectors(["anger.pt"], None, "raw")[0].strength == 1.0

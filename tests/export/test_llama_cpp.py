@@ -20,6 +20,7 @@ import torch
 
 import contrans as ct
 from contrans.control import NoControl, Steer, compose
+from contrans.export.bake import bake
 from contrans.export.gguf import write_control_vector
 from contrans.export.gguf_bake import bake_gguf
 from contrans.export.gguf_model import write_model
@@ -208,6 +209,26 @@ def test_a_mistral_file_is_a_llama_file_and_can_be_baked(
     bake_gguf(steer, tmp_path / "m.gguf", tmp_path / "baked.gguf")
     with running(tmp_path / "baked.gguf") as llm:
         assert distance(run(llm, ids), expected(lm, ids, steer)) < TOLERANCE
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "mistral"])
+def test_a_baked_folder_runs_in_llama_cpp(
+    family, small, ids, make_lm, make_vector, tmp_path
+):
+    """What --bake wrote, re-hosted as Llama or not, through GGUF: still our hook."""
+    options = {"sliding_window": None} if family == "mistral" else {}
+    made = make_lm(family, vocab_size=2048, **options)
+    made.model.save_pretrained(tmp_path / "base")
+    small.tokenizer.save_pretrained(tmp_path / "base")
+    lm = ct.load_model(tmp_path / "base", dtype="float32")
+    steer = Steer(make_vector(lm), layers=[0, 2])
+    report = bake(steer, tmp_path / "base", tmp_path / "baked")
+    assert report.architecture == "llama"
+    write_model(tmp_path / "baked", tmp_path / "baked.gguf")
+    want = expected(lm, ids, steer)
+    assert distance(want, expected(lm, ids)) > FELT
+    with running(tmp_path / "baked.gguf") as llm:
+        assert distance(run(llm, ids), want) < TOLERANCE
 
 
 @pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0"])
