@@ -16,6 +16,8 @@ def quick_plan(folder: Path, **changes: Any) -> Path:
     plan["title"] = "quick zoo"
     plan["choice"] |= QUICK
     plan["data"] |= {"perplexity_texts": 9, "map_texts": 160}
+    plan["sizes"]["models"] = plan["sizes"]["models"][:2]
+    plan["checkpoints"] = plan["checkpoints"][::3]
     path = folder / "plan.yaml"
     path.write_text(yaml.safe_dump(plan | changes))
     return path
