@@ -1,5 +1,6 @@
 """Tiny random models of every family, and tokenizers, built in code: no download."""
 
+import os
 import random
 from collections.abc import Callable
 from functools import cache
@@ -19,6 +20,10 @@ from transformers import PreTrainedTokenizerFast
 
 from contrans.models import LM, wrap
 from contrans.types import ConceptVector
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each: the workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
 
 VOCABULARY = 300
 LAYERS = 3
