@@ -43,9 +43,15 @@ def gram(x: Float[Tensor, "n width"]) -> Float[Tensor, "n n"]:
     wide = x.double()
     if wide.device.type != "cpu":
         return wide @ wide.mT
-    from scipy.linalg.blas import dsyrk
+    return _lower_products(wide)
 
-    upper = dsyrk(1.0, wide.contiguous().numpy().T, trans=1)
+
+def _lower_products(z: Float[Tensor, "rows n"]) -> Float[Tensor, "rows rows"]:
+    """The lower triangle of `Z Z^T`, by BLAS on a CPU; zeros above it."""
+    from scipy.linalg import blas
+
+    name = "dsyrk" if z.dtype == torch.float64 else "ssyrk"
+    upper = getattr(blas, name)(1.0, z.contiguous().numpy().T, trans=1)
     return torch.from_numpy(upper.T)
 
 
@@ -287,10 +293,7 @@ def _products(z: Float[Tensor, "rank target"]) -> Float[Tensor, "rank rank"]:
     """`Z Z^T`, by half of the products where BLAS knows how."""
     if z.device.type != "cpu":
         return z @ z.mT
-    from scipy.linalg import blas
-
-    half = blas.dsyrk if z.dtype == torch.float64 else blas.ssyrk
-    lower = torch.from_numpy(half(1.0, z.contiguous().numpy().T, trans=1).T)
+    lower = _lower_products(z)
     return lower + lower.tril(-1).mT
 
 

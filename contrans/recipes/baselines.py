@@ -2,7 +2,13 @@
 
 from contrans.methods import AlignTraining, InstAlign, ProxyTuning
 from contrans.methods.inst_align import instruction_for
-from contrans.recipes.effects import Try, from_controls, from_planted
+from contrans.recipes.effects import (
+    Group,
+    Try,
+    from_controls,
+    from_planted,
+    measure_group,
+)
 from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Plan, Series, Target
 from contrans.recipes.planting import Route, best, controls, own_vector
@@ -46,3 +52,18 @@ def every_method(
         ridge = best(lab, route, subject, method="ridge")
         rows.append(from_planted("ridge map (ours)", ridge))
     return [*rows, *from_controls(controls(lab, route, subject, main))]
+
+
+def measure_targets(lab: Lab, subject: Subject) -> list[Group]:
+    """Every method on every target, on the test items of a subject."""
+    return [
+        measure_group(
+            lab,
+            str(target),
+            target.model,
+            subject.test_task,
+            every_method(lab, series, target, subject),
+            published=target.published,
+        )
+        for series, target in every_target(lab.plan)
+    ]

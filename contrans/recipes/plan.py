@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from contrans.registry import unknown
 
 PLANS = Path(__file__).parent / "plans"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Part(BaseModel, extra="forbid", frozen=True):
+    """Frozen, so hashable: parts of a plan are keys of caches."""
 
 
-class Model(_Part):
+class Model(_Part, frozen=True):
     """One model; a plain text in the file is its name."""
 
     name: str = Field(min_length=1)
@@ -41,7 +41,7 @@ class Model(_Part):
         )
 
 
-class Target(_Part):
+class Target(_Part, frozen=True):
     """A model that receives concepts, and its aligned version where there is one."""
 
     model: Model
@@ -59,7 +59,7 @@ class Target(_Part):
         return self.label or str(self.model)
 
 
-class Series(_Part):
+class Series(_Part, frozen=True):
     """A small base model, its aligned version, and the targets."""
 
     weak: Model
@@ -70,14 +70,14 @@ class Series(_Part):
     """Column of the small aligned model itself."""
 
 
-class Emotions(_Part):
+class Emotions(_Part, frozen=True):
     """Base models only: a small one, and the targets from small to large."""
 
     weak: Model
     targets: Annotated[tuple[Target, ...], Field(min_length=1)]
 
 
-class Source(_Part):
+class Source(_Part, frozen=True):
     """An aligned model of another kind, with the base model it was made from."""
 
     model: Model
@@ -90,14 +90,14 @@ class Source(_Part):
         return str(self.model)
 
 
-class Sources(_Part):
+class Sources(_Part, frozen=True):
     """One target and many sources."""
 
     target: Target
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
 
 
-class Sizes(_Part):
+class Sizes(_Part, frozen=True):
     """Models of one family, from small to large."""
 
     models: Annotated[tuple[Model, ...], Field(min_length=2)]
@@ -113,7 +113,7 @@ class Sizes(_Part):
         return self
 
 
-class Data(_Part):
+class Data(_Part, frozen=True):
     """Where the texts come from."""
 
     honesty: str = "honesty"
@@ -140,7 +140,7 @@ class Data(_Part):
     """A third of them for choosing, the others for the result."""
 
 
-class Choice(_Part):
+class Choice(_Part, frozen=True):
     """How layers and strengths are chosen on validation prompts."""
 
     unit: Literal["relative", "raw"] = "relative"
@@ -159,7 +159,7 @@ class Choice(_Part):
     """Pairs of layers tried in behaviour."""
 
 
-class Plan(_Part):
+class Plan(_Part, frozen=True):
     """Models, data and choices of a run of recipes."""
 
     title: str

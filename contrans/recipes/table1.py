@@ -4,7 +4,7 @@ Every method of the paper on every target: multiple choice, accuracy of the opti
 the largest summed log-probability (MC1).
 """
 
-from contrans.recipes.baselines import CONTRANS, PROXY, every_method, every_target
+from contrans.recipes.baselines import CONTRANS, PROXY, measure_targets
 from contrans.recipes.claims import Claim, judge, pooled, untestable
 from contrans.recipes.effects import (
     BASE,
@@ -13,7 +13,6 @@ from contrans.recipes.effects import (
     effect_table,
     gain,
     gains,
-    measure_group,
     notes_of,
     whiskers,
 )
@@ -29,17 +28,7 @@ WHERE = "§5.1, Table 1"
 def run(lab: Lab) -> Sheet:
     """Measure every method on every target."""
     subject = honesty(lab.plan, lab.limit)
-    groups = [
-        measure_group(
-            lab,
-            str(target),
-            target.model,
-            subject.test_task,
-            every_method(lab, series, target, subject),
-            published=target.published,
-        )
-        for series, target in every_target(lab.plan)
-    ]
+    groups = measure_targets(lab, subject)
     return Sheet(
         title="Honesty in base models, by every method",
         about="The honesty vector of a small aligned model, moved by a linear map into "

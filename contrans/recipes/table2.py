@@ -1,6 +1,6 @@
 """Table 2: fairness carried into base models: what they write, and at what perplexity."""
 
-from contrans.recipes.baselines import CONTRANS, PROXY, every_method, every_target
+from contrans.recipes.baselines import CONTRANS, PROXY, measure_targets
 from contrans.recipes.claims import Claim, judge, ratio, untestable
 from contrans.recipes.effects import (
     BASE,
@@ -8,7 +8,6 @@ from contrans.recipes.effects import (
     beyond_controls,
     effect_table,
     gain,
-    measure_group,
     notes_of,
     whiskers,
 )
@@ -28,17 +27,7 @@ COMPETITIVE = 0.10
 def run(lab: Lab) -> Sheet:
     """Measure every method on every target, perplexity under the very same edit."""
     subject = fairness(lab.plan, lab.limit)
-    groups = [
-        measure_group(
-            lab,
-            str(target),
-            target.model,
-            subject.test_task,
-            every_method(lab, series, target, subject),
-            published=target.published,
-        )
-        for series, target in every_target(lab.plan)
-    ]
+    groups = measure_targets(lab, subject)
     return Sheet(
         title="Toxic answers and perplexity, by method",
         about="The fairness vector of a small aligned model in larger base models: the "
