@@ -29,7 +29,8 @@ from contrans.evaluation.lm_eval import HarnessLM
 from contrans.store import save
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-DATA = Path(os.environ.get("CONTRANS_DATA", "/work/shared/data"))
+NEXT_DOOR = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(os.environ.get("CONTRANS_DATA", NEXT_DOOR))
 FAMILIES = ["llama", "gpt2", "gemma2"]
 
 
