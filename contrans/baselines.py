@@ -41,11 +41,11 @@ def baseline_controls(job: Job) -> Iterator[tuple[str, Control]]:
                 words = instruction_for(job.concept.name, job.concept.answer)
             yield "Inst-Align", InstAlign(words)
         else:
-            small = [
+            expert, anti_expert = (
                 _lm(settings, str(model), settings.blocks_source)
                 for model in (settings.source, settings.map_source)
-            ]
-            yield "EFT / proxy-tuning", ProxyTuning(*small)
+            )
+            yield "EFT / proxy-tuning", ProxyTuning(expert, anti_expert)
 
 
 def baseline_rows(job: Job, stages: Stages, base: Outcome) -> list[dict[str, Any]]:

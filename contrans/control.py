@@ -11,6 +11,7 @@ with m[t] the mean length of the stream at layer t on neutral text, BOS excluded
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, get_args, runtime_checkable
 
 import torch
@@ -159,7 +160,7 @@ class Fingerprinted(Protocol):
         """Width of its residual stream."""
         ...
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of its weights."""
         ...

@@ -114,7 +114,7 @@ def judge_controls(
         )
         for draw in draws
     ]
-    verdicts = [
+    verdicts: list[Status] = [
         _side(gap.low > controls.margin, gap.high < controls.margin) for gap in ahead
     ]
     nearest = min(ahead, key=lambda gap: gap.value)

@@ -40,8 +40,8 @@ def baselines(
             "(its base); give the other one, too"
         )
     if expert is not None and anti_expert is not None:
-        small = [load_model(name, **loading) for name in (expert, anti_expert)]
-        found[f"proxy-tuning, {expert} - {anti_expert}"] = ProxyTuning(*small)
+        tuned, base = (load_model(name, **loading) for name in (expert, anti_expert))
+        found[f"proxy-tuning, {expert} - {anti_expert}"] = ProxyTuning(tuned, base)
     if instruction is not None:
         found["instruction"] = InstAlign(instruction)
     if aligned is not None:

@@ -125,7 +125,7 @@ def compare(
         raise ValueError(f"{len(strengths)} strengths for two sides; give one or two")
     from contrans.checks.suite import TaskSpec
 
-    shared = {"limit": limit}
+    shared: dict[str, Any] = {"limit": limit}
     specs = {
         _title(name): TaskSpec(concept=name, split=split, **shared) for name in names
     }

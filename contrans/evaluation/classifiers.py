@@ -78,7 +78,7 @@ class LogisticClassifier:
                 f"{counts[1]} positive and {counts[0]} negative labelled texts; a "
                 f"classifier needs at least {FEWEST} of each"
             )
-        untrained = make_pipeline(
+        untrained: Any = make_pipeline(
             TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
             LogisticRegression(C=4.0, max_iter=1000, class_weight="balanced"),
         )

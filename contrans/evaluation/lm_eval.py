@@ -45,8 +45,10 @@ Request = tuple[tuple[str, str] | None, list[int], list[int]]
 """(texts, ids of the context, ids of the continuation), as the harness hands them on."""
 
 
-@register_model("contrans")
-class HarnessLM(HFLM):
+_Base: Any = HFLM  # its decorator hides its type
+
+
+class HarnessLM(_Base):
     """A model of contrans, steered, as lm-evaluation-harness wants it.
 
     In Python, give an `LM` and a control. By name, as in `--model contrans
@@ -145,7 +147,7 @@ class HarnessLM(HFLM):
         requests: list[Request],
         disable_tqdm: bool = False,
         override_bs: int | None = None,  # noqa: ARG002
-        **_: Any,
+        **_others: Any,
     ) -> list[tuple[float, bool]]:
         """(log-probability, whether greedy decoding writes it) of each continuation.
 
@@ -168,13 +170,17 @@ class HarnessLM(HFLM):
             disable=disable_tqdm or self.rank != 0,
             desc="Running loglikelihood requests",
         )
+
+        def show(done: int, _total: int) -> None:
+            bar.update(done - bar.n)
+
         with bar, self.steered():
             if short:
                 scores = score_continuations(
                     self.lm,
                     [rows[i] for i in short],
                     tokens_per_batch=self.tokens_per_batch,
-                    progress=lambda done, _total: bar.update(done - bar.n),
+                    progress=show,
                 )
                 totals, greedy = scores.total.tolist(), scores.greedy.tolist()
                 for i, total, same in zip(short, totals, greedy, strict=True):
@@ -244,6 +250,9 @@ class HarnessLM(HFLM):
             "model_sha": "",
             "control": _describe(self.control),
         }
+
+
+register_model("contrans")(HarnessLM)
 
 
 def _device_map(device: str | None) -> str | None:

@@ -50,7 +50,7 @@ class PrefixTree:
     """
 
     def __init__(self, rows: Sequence[Sequence[int]]) -> None:
-        self.order = sorted(range(len(rows)), key=lambda i: rows[i])
+        self.order = sorted(range(len(rows)), key=lambda i: tuple(rows[i]))
         self.rows = [list(rows[i]) for i in self.order]
         self.common = [0] * len(rows)
         """Tokens that a row shares with the one before it."""

@@ -228,5 +228,5 @@ def write_file(
         for entry in ordered:
             flat = entry.read().contiguous().reshape(-1)
             if flat.numel():
-                file.write(memoryview(flat.view(torch.uint8).numpy()))
+                file.write(flat.view(torch.uint8).numpy().data)
             written()

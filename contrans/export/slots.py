@@ -48,7 +48,7 @@ _PLAIN = {
 
 
 def _llama(config: Any) -> Host:
-    changes = {"mlp_bias": True}
+    changes: dict[str, Any] = {"mlp_bias": True}
     if getattr(config, "pretraining_tp", 1) not in (None, 1):
         changes["pretraining_tp"] = 1  # old releases left biases out above 1
     return Host("native", "mlp.down_proj", biased=_GATED, config=changes)

@@ -105,7 +105,8 @@ def check_classifier(
     from contrans.evaluation.classifiers import HELD_OUT, LogisticClassifier
 
     y = np.asarray(labels, dtype=int)
-    seen, held, y_seen, y_held = train_test_split(
+    split: Any = train_test_split
+    seen, held, y_seen, y_held = split(
         list(texts), y, test_size=HELD_OUT, random_state=seed, stratify=y
     )
     again = LogisticClassifier.train(seen, y_seen.astype(bool).tolist(), seed=seed)

@@ -122,15 +122,18 @@ def _bare(task: Task) -> Task:
 
 def _truthfulqa(plan: Plan, where: str, limit: int | None) -> Subject:
     """TruthfulQA in three disjoint parts; the published vector saw the test questions."""
-    parts = [
+    refine, validate = (
         honesty_pairs(read_truthfulqa(where, part=part, seed=plan.seed, limit=limit))
         for part in ("refine", "validate")
-    ]
-    tasks = [
+    )
+    choosing, judging = (
         truthfulqa_task(where, part=part, seed=plan.seed, limit=limit)
         for part in ("validate", "test")
-    ]
-    return _checked(Subject("honesty", *parts, *tasks, budget=plan.choice.budget))
+    )
+    budget = plan.choice.budget
+    return _checked(
+        Subject("honesty", refine, validate, choosing, judging, budget=budget)
+    )
 
 
 def _toxigen(plan: Plan, where: str, limit: int | None) -> Subject:
@@ -150,19 +153,19 @@ def _toxigen(plan: Plan, where: str, limit: int | None) -> Subject:
         seed=plan.seed,
     )
     most = len(whole.prompts) * VALIDATED // PER_GROUP if limit is None else limit
-    tasks = [
-        replace(whole, prompts=whole.prompts[:most]),
-        replace(whole, prompts=whole.prompts[most:]),
-    ]
+    choosing = replace(whole, prompts=whole.prompts[:most])
+    judging = replace(whole, prompts=whole.prompts[most:])
     count = PAIRS if limit is None else 2 * limit
     pairs = toxicity_pairs(labelled, count=count, seed=plan.seed)
     half = count * 4 // 5
-    parts = [
+    refine, validate = (
         PromptPairs(pairs.positive[span], pairs.negative[span], pairs.concept)
         for span in (slice(None, half), slice(half, None))
-    ]
+    )
     budget = plan.choice.fairness_budget
-    return _checked(Subject("fairness", *parts, *tasks, budget=budget))
+    return _checked(
+        Subject("fairness", refine, validate, choosing, judging, budget=budget)
+    )
 
 
 def _checked(subject: Subject) -> Subject:

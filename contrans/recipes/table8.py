@@ -162,6 +162,8 @@ def _agreement(tokens: list[list[int]]) -> list[float]:
 def _row(lm: LM, name: str, found: dict[str, list[list[int]]]) -> tuple[Any, ...]:
     def told(rows: list[list[int]]) -> str:
         often = Counter(token for row in rows for token in row).most_common(SHOWN)
-        return ", ".join(f"({lm.tokenizer.decode([t]).strip()}, {k})" for t, k in often)
+        return ", ".join(
+            f"({str(lm.tokenizer.decode([t])).strip()}, {k})" for t, k in often
+        )
 
     return name, len(found["up"]), told(found["up"]), told(found["down"])
