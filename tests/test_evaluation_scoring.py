@@ -179,7 +179,7 @@ def test_choices_equal_summed_log_probabilities(lm):
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 def test_the_order_of_options_does_not_matter(rng):
     lm = word_lm()
     words = [" good", " bad", " warm and cold", " the day"]
