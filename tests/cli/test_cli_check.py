@@ -96,11 +96,17 @@ def test_baselines_catch_a_regression_and_not_noise(run, ok, suite):
     ok("check", drawn[0], "--baseline", "c.json", "--update-baseline")
     noise = json.loads(ok("check", drawn[1], "--baseline", "c.json", "--json").stdout)
     assert "not paired" in noise["cases"][-2]["said"]
-    # A vector that breaks the model is no noise.
-    broken = run("check", suite(strength=40.0), *base, "--json")
-    assert broken.exit_code == 1
-    failed = [c for c in json.loads(broken.stdout)["cases"] if c["status"] == "fail"]
-    assert any("baseline" in c["bound"] for c in failed)
+    # A vector that pushes the other way is no noise. The model is random, so which
+    # way is worse is chance: one of the two is.
+    runs = [run("check", suite(strength=s), *base, "--json") for s in (40.0, -40.0)]
+    failed = [
+        case["bound"]
+        for done in runs
+        if done.exit_code == 1
+        for case in json.loads(done.stdout)["cases"]
+        if case["status"] == "fail"
+    ]
+    assert any("baseline" in bound for bound in failed)
 
 
 def test_the_same_suite_says_the_same(ok, suite, monkeypatch):
@@ -187,7 +193,7 @@ def test_a_thing_is_no_better_than_itself(ok, stages, pairs):
         assert outcome["needed"] is None
 
 
-def test_a_broken_vector_is_worse_and_flips_with_the_sides(ok, stages, pairs, texts):
+def test_a_clear_difference_flips_with_the_sides(ok, stages, pairs, texts):
     sides = ["none", "moved.safetensors"]
     rest = ["--model", stages["target"], "--concept", pairs, "--perplexity", texts]
 
@@ -196,10 +202,11 @@ def test_a_broken_vector_is_worse_and_flips_with_the_sides(ok, stages, pairs, te
         outcome = json.loads(ok(*args).stdout)["outcomes"][-1]
         return outcome["verdict"], outcome["difference"]["value"], outcome["needed"]
 
-    worse, better = verdict(*sides, "40"), verdict(*sides[::-1], "40")
-    assert (worse[0], better[0]) == ("worse", "better")
-    assert worse[1] == pytest.approx(1 / better[1])
-    assert worse[2] == better[2] >= 2
+    there, back = verdict(*sides, "40"), verdict(*sides[::-1], "40")
+    assert {there[0], back[0]} == {"worse", "better"}  # which: the model is random
+    assert (there[0] == "worse") == (there[1] > 1)
+    assert there[1] == pytest.approx(1 / back[1])
+    assert there[2] == back[2] >= 2
 
 
 def test_compare_models(ok, models, pairs):
