@@ -266,7 +266,8 @@ def test_a_failed_collection_leaves_no_file(make_lm, texts, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_compiled_blocks_give_the_same_states(llama, texts):
+def test_compiled_blocks_give_the_same_states(llama, texts, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # no torn leftovers
     if shutil.which("g++") is None and shutil.which("clang++") is None:
         pytest.skip("torch.compile needs a C++ compiler")
     plain = collect(llama, texts, tokens_per_batch=64)

@@ -85,15 +85,23 @@ def run(models: dict[str, str], out: Path, cache: Path, **options):
     )
 
 
-def test_runs_whole_on_models_with_nothing_in_common(strangers, tmp_path):
-    events = []
+@pytest.fixture(scope="module")
+def whole(strangers, tmp_path_factory) -> tuple[Path, dict, list]:
+    """One run with everything chosen: its folder, its results and its progress."""
+    folder, events = tmp_path_factory.mktemp("whole"), []
     results = run(
         strangers,
-        tmp_path / "out",
-        tmp_path / "cache",
+        folder / "out",
+        folder / "cache",
         progress=lambda *event: events.append(event),
     )
-    names = {path.name for path in (tmp_path / "out").iterdir()}
+    return folder, results, events
+
+
+def test_runs_whole_on_models_with_nothing_in_common(strangers, whole):
+    folder, results, events = whole
+    out = folder / "out"
+    names = {path.name for path in out.iterdir()}
     assert names == {
         "vector.safetensors",
         "report.md",
@@ -108,37 +116,39 @@ def test_runs_whole_on_models_with_nothing_in_common(strangers, tmp_path):
     assert results["corpus"]["truncated"]["target"] > 0
     assert any("lost their beginning" in text for text in results["warnings"])
     assert all(done <= total for _, done, total in events)
-    vector = load(tmp_path / "out" / "vector.safetensors", "concept-vector")
+    vector = load(out / "vector.safetensors", "concept-vector")
     target = ct.load_model(strangers["target"])
     assert vector.model == target.fingerprint
     assert vector.provenance["strength"] == results["strength"]["raw"]
     with ct.Steer(vector, strength=results["strength"]["raw"]).on(target):
         assert isinstance(target.generate("the dog", max_new_tokens=3), str)
-    assert json.loads((tmp_path / "out" / "results.json").read_text()) == json.loads(
-        json.dumps(results)
-    )
+    written = json.loads((out / "results.json").read_text())
+    assert written == json.loads(json.dumps(results))
 
 
-def test_a_second_run_does_no_work(strangers, tmp_path, monkeypatch):
-    first = run(strangers, tmp_path / "out", tmp_path / "cache")
+def test_a_second_run_does_no_work(strangers, whole, monkeypatch):
+    folder, first, _ = whole
 
     def refuse(*_args, **_options):
         raise AssertionError("work was done twice")
 
     monkeypatch.setattr(job_module, "load_model", refuse)
-    again = run(strangers, tmp_path / "out", tmp_path / "cache")
+    again = run(strangers, folder / "out", folder / "cache")
     assert again == json.loads(json.dumps(first))
 
 
 def test_an_interrupted_run_goes_on(strangers, tmp_path, monkeypatch):
-    whole = run(strangers, None, tmp_path / "other-cache")
+    asked = {"layers": "1:1"}
+    expected = run(strangers, None, tmp_path / "other-cache", **asked)
 
     def interrupt(stage: str, _done: int, _total: int) -> None:
         if stage == "test":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(strangers, tmp_path / "out", tmp_path / "cache", progress=interrupt)
+        run(
+            strangers, tmp_path / "out", tmp_path / "cache", progress=interrupt, **asked
+        )
     assert not (tmp_path / "out").exists()
 
     def refuse(*_args, **_options):
@@ -146,43 +156,44 @@ def test_an_interrupted_run_goes_on(strangers, tmp_path, monkeypatch):
 
     monkeypatch.setattr(stages_module, "collect", refuse)
     monkeypatch.setattr(stages_module, "fit_linear_map", refuse)
-    resumed = run(strangers, tmp_path / "out", tmp_path / "cache")
-    assert resumed["rows"] == whole["rows"]
+    resumed = run(strangers, tmp_path / "out", tmp_path / "cache", **asked)
+    assert resumed["rows"] == expected["rows"]
 
 
-def test_nothing_is_overwritten_silently(strangers, tmp_path):
-    out = tmp_path / "out"
-    run(strangers, out, tmp_path / "cache", strength=1.0)
+def test_nothing_is_overwritten_silently(strangers, whole, tmp_path):
+    cache, out = whole[0] / "cache", tmp_path / "out"
+    run(strangers, out, cache, layers="1:1", strength=1.0)
     before = (out / "results.json").read_bytes()
     with pytest.raises(FileExistsError, match="--force"):
-        run(strangers, out, tmp_path / "cache", strength=2.0)
+        run(strangers, out, cache, layers="1:1", strength=2.0)
     assert (out / "results.json").read_bytes() == before
-    run(strangers, out, tmp_path / "cache", strength=2.0, force=True)
+    run(strangers, out, cache, layers="1:1", strength=2.0, force=True)
     assert (out / "results.json").read_bytes() != before
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "notes.txt").write_text("precious")
     with pytest.raises(FileExistsError, match="not empty"):
-        run(strangers, mine, tmp_path / "cache")
+        run(strangers, mine, cache)
 
 
-def test_given_layers_and_strength_are_used(strangers, tmp_path):
-    results = run(strangers, None, tmp_path, layers="-1:1", strength=0.5)
+def test_given_layers_and_strength_are_used(strangers, whole):
+    cache = whole[0] / "cache"
+    results = run(strangers, None, cache, layers="-1:1", strength=0.5)
     assert (results["layers"]["source"], results["layers"]["target"]) == (2, 1)
     assert results["strength"]["raw"] == 0.5
     assert results["strength"]["how"] == "given"
     with pytest.raises(ValueError, match="does not exist"):
-        run(strangers, None, tmp_path, layers="0:17")
+        run(strangers, None, cache, layers="0:17")
 
 
-def test_every_map_method_runs(strangers, tmp_path):
-    for method, label in (("procrustes", "Procrustes"), ("low_rank", "low rank")):
-        results = run(strangers, None, tmp_path, method=method, layers="1:1")
-        assert [row["name"] for row in results["rows"][1:4]] == [
-            label,
-            "ConTrans",
-            "ridge",
-        ]
+@pytest.mark.parametrize(
+    ("method", "label"), [("procrustes", "Procrustes"), ("low_rank", "low rank")]
+)
+def test_every_map_method_runs(strangers, whole, method, label):
+    asked = {"method": method, "layers": "1:1", "strength": 1.0}
+    results = run(strangers, None, whole[0] / "cache", **asked)
+    names = [row["name"] for row in results["rows"][1:4]]
+    assert names == [label, "ConTrans", "ridge"]
 
 
 @pytest.mark.parametrize(
