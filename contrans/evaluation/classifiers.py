@@ -85,7 +85,8 @@ class LogisticClassifier:
         seen, held, y_seen, y_held = train_test_split(
             list(texts), y, test_size=HELD_OUT, random_state=seed, stratify=y
         )
-        judged = clone(untrained).fit(seen, y_seen)
+        judged: Any = clone(untrained)
+        judged.fit(seen, y_seen)
         found = judged.predict_proba(held)[:, 1]
         report = {
             "accuracy": float(accuracy_score(y_held, found > 0.5)),
