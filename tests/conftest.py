@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from functools import cache
 
+import hypothesis
 import pytest
 import torch
 import transformers
@@ -24,6 +25,9 @@ from contrans.types import ConceptVector
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each: the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
+
+hypothesis.settings.register_profile("contrans", deadline=None)
+hypothesis.settings.load_profile("contrans")  # a busy machine is no failure
 
 VOCABULARY = 300
 LAYERS = 3
