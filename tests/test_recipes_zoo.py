@@ -1,6 +1,7 @@
 """Every recipe runs whole on the embedded models; resuming; errors of a user."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_an_effect_table_holds_every_baseline_and_the_strongest_controls(
     quick, cache, tmp_path
 ):
     run_recipes(["table1"], quick, Stages(cache), out=tmp_path, limit=LIMIT)
-    rows = list(csv.DictReader((tmp_path / "table1.csv").open()))
+    rows = _rows(tmp_path / "table1.csv")
     large = {row["method"] for row in rows if row["target"] == "large"}
     assert {
         "no edit",
@@ -141,7 +142,7 @@ def test_published_numbers_stand_beside_ours_where_a_plan_compares(
         }
     )
     run_recipes(["table1"], plan, Stages(cache), out=tmp_path, limit=LIMIT)
-    rows = list(csv.DictReader((tmp_path / "table1.csv").open()))
+    rows = _rows(tmp_path / "table1.csv")
     published = {row["method"]: row["published (%)"] for row in rows}
     assert published["ConTrans"] == "33.9"
     assert published["ridge map (ours)"] == ""
@@ -213,6 +214,10 @@ def test_the_lens_is_the_models_own_head(quick, cache):
         ids = lm.encode([text])
         logits = lm.model(input_ids=_tensor(ids)).logits[0, -1]
         assert (row - logits.softmax(-1)).abs().max() < 1e-4
+
+
+def _rows(path):
+    return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
 def _tensor(ids):
