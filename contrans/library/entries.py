@@ -77,7 +77,7 @@ def content_id(files: Mapping[str, str]) -> str:
 
     Example:
         >>> content_id({"pairs.jsonl": "0" * 64})[:12]
-        '2e3d6ff92fba'
+        '575ef2ea8f4f'
     """
     lines = "".join(f"{files[name]}  {name}\n" for name in sorted(files))
     return hashlib.sha256(lines.encode()).hexdigest()

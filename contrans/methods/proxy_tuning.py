@@ -108,6 +108,7 @@ def combine(
     Logits of the small models beyond the base's vocabulary are dropped.
 
     Example:
+        >>> import torch
         >>> one = torch.tensor([1.0, 2.0, 3.0])
         >>> combine(one, torch.tensor([5.0, 0.0]), torch.tensor([1.0, 0.0]), 0.5)
         tensor([3., 2., 3.])
