@@ -4,6 +4,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -282,11 +283,9 @@ def find_blocks(model: PreTrainedModel, blocks: str | None = None) -> str:
     kind = model.config.model_type
     path = blocks or BLOCKS.get(kind)
     if path is not None:
-        try:
+        with suppress(AttributeError):  # there is nothing at that path
             if isinstance(model.get_submodule(path), nn.ModuleList):
                 return path
-        except AttributeError:
-            pass
     config = model.config.get_text_config()
     count = getattr(config, "num_hidden_layers", None)
     lists = [

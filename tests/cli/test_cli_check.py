@@ -228,7 +228,7 @@ def test_compare_models(ok, models, pairs):
     ],
 )
 def test_usage(fails, args):
-    fails(*args, code=2)
+    assert f"{args[0]} -h' for help" in fails(*args, code=2)
 
 
 def test_wrong_names_are_told(fails, models):

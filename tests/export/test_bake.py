@@ -49,14 +49,17 @@ def test_several_at_once_add_up(base, tmp_path):
     lm, folder = base
     one = Steer(random_vector(lm, seed=1), layers=[0, 1], strength=2.0)
     both = compose(one, Steer(random_vector(lm, seed=2), layers=[1], strength=-1.0))
-    bake(both, folder, tmp_path / "out")
+    report = bake(both, folder, tmp_path / "out")
+    assert report.layers == (0, 1)
     same(tmp_path / "out", logits(lm, both))
 
 
 def test_a_bare_vector_is_added_once(base, tmp_path):
     lm, folder = base
     vector = random_vector(lm)
-    bake(vector, folder, tmp_path / "out")
+    report = bake(vector, folder, tmp_path / "out")
+    wanted = {layer: float(vector[layer].norm()) for layer in vector.layers}
+    assert report.lengths == pytest.approx(wanted)
     same(tmp_path / "out", logits(lm, Steer(vector)))
 
 
