@@ -23,7 +23,7 @@ _WHERE = {
     "save": "store",
     "load": "store",
     "LM": "models",
-    "UnsupportedModelError": "models",
+    "UnsupportedModelError": "anatomy",
     "load_model": "models",
     "collect": "activations",
     "collect_pairs": "activations",
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         collect_pairs as collect_pairs,
         residual_norms as residual_norms,
     )
+    from contrans.anatomy import UnsupportedModelError as UnsupportedModelError
     from contrans.concept import (
         concept_vector as concept_vector,
         logistic_direction as logistic_direction,
@@ -78,11 +79,7 @@ if TYPE_CHECKING:
     from contrans.diagnostics import diagnose as diagnose
     from contrans.evaluation import evaluate as evaluate
     from contrans.linear_map import fit_linear_map as fit_linear_map
-    from contrans.models import (
-        LM as LM,
-        UnsupportedModelError as UnsupportedModelError,
-        load_model as load_model,
-    )
+    from contrans.models import LM as LM, load_model as load_model
     from contrans.pipeline import run_transplant as run_transplant
     from contrans.solver import (
         minimum_norm as minimum_norm,

@@ -10,12 +10,12 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from contrans.files import digest
 from contrans.hooks import run_until
 from contrans.mapped import mapped_states, open_mapped
 from contrans.models import LM
 from contrans.resume import replaced_forward
 from contrans.rows import pad, token_batches
-from contrans.store import digest
 from contrans.types import HiddenStates, PairedStates, Position, PromptPairs
 
 Progress = Callable[[int, int], None]

@@ -10,11 +10,11 @@ from contrans.concept import concept_vector
 from contrans.control import with_norms
 from contrans.data import Concept, Corpus, check_disjoint, load_concept, load_corpus
 from contrans.evaluation import Task, make_task, paper_emotion_task
+from contrans.files import digest
 from contrans.models import LM, load_model
 from contrans.search import candidates
 from contrans.settings import Settings
 from contrans.stages import Stages
-from contrans.store import digest
 from contrans.transfer import paper_layer
 from contrans.types import ConceptVector, HiddenStates, PairedStates, PromptPairs
 

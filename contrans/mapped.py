@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 import contrans
-from contrans.store import atomic, pack_states
+from contrans.files import atomic
+from contrans.store import pack_states
 from contrans.types import HiddenStates
 
 

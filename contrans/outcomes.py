@@ -10,8 +10,9 @@ import numpy as np
 from contrans.control import Control, NoControl, Steer
 from contrans.evaluation.fluency import Perplexity
 from contrans.evaluation.task import Measurement, Task
+from contrans.files import digest
 from contrans.models import LM
-from contrans.store import digest, tensor_digest
+from contrans.store import tensor_digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,19 +13,12 @@ from typing import Any
 import contrans
 from contrans.comparison import compare
 from contrans.data.catalogue import pin_concept
+from contrans.files import digest, finite, write_json, write_text
 from contrans.job import prepare
 from contrans.library import Library, is_reference
 from contrans.settings import Settings
 from contrans.stages import StageProgress, Stages
-from contrans.store import (
-    Cache,
-    cache_folder,
-    digest,
-    finite,
-    save,
-    write_json,
-    write_text,
-)
+from contrans.store import Cache, cache_folder, save
 from contrans.types import ConceptVector
 
 

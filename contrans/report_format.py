@@ -71,6 +71,11 @@ def whole(value: object) -> str:
     return MISSING if x is None else f"{round(x):,}"
 
 
+def count(value: object) -> str:
+    """A whole number, or whatever else stands there as text."""
+    return whole(value) if number(value) is not None else one_line(value)
+
+
 def clean(text: object) -> str:
     """Text that every file and browser can hold; None and empty become a dash.
 

@@ -1,13 +1,11 @@
 """The sections of a report, in the order in which a reader asks."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from contrans.report_content import (
     IN_SAMPLE,
     TABLE_HEADER,
     Block,
-    Command,
     Document,
     Facts,
     Note,
@@ -18,16 +16,16 @@ from contrans.report_content import (
     Words,
     choosing_prompts,
     curve,
-    describe_model,
     extras,
     measured,
-    repeat_command,
     samples,
     table_lines,
     tried,
 )
+from contrans.report_done import done
 from contrans.report_format import (
     MISSING,
+    count,
     entries,
     fixed,
     is_in_sample,
@@ -55,7 +53,7 @@ def sections(results: Results) -> tuple[Section, ...]:
     every = (
         Section("In short", _short_answer(results)),
         Section("Effect", _effect(results)),
-        Section("What was done", _done(results)),
+        Section("What was done", done(results)),
         Section("Compatibility", _compatibility(results)),
         Section("Strength", _strength(results)),
         Section("Layers", _layers(results)),
@@ -100,90 +98,6 @@ def _effect(results: Results) -> tuple[Block, ...]:
         "exactly the same edit."
     )
     return (picture, table, Words((reading,)), *extras(results))
-
-
-def _done(results: Results) -> tuple[Block, ...]:
-    concept = pick(results, "concept") or {}
-    pairs = ", ".join(
-        f"{whole(pick(concept, 'pairs', split))} {split}"
-        for split in ("refine", "validate", "test")
-    )
-    facts = [
-        ("Source", describe_model(pick(results, "source")), "has the concept"),
-        ("Target", describe_model(pick(results, "target")), "receives it"),
-    ]
-    for key, name, why in (
-        ("map_source", "Map source", "the map was fitted from this model"),
-        ("aligned_target", "Aligned target", "gave the Self-Align reference"),
-    ):
-        if isinstance(pick(results, key), Mapping):
-            facts.append((name, describe_model(pick(results, key)), why))
-    facts += [
-        (
-            "Concept",
-            f"{one_line(concept.get('name'))} (pairs: {pairs})",
-            f"answer {one_line(concept.get('answer'))}, task "
-            f"{one_line(concept.get('task'))}, from {one_line(concept.get('origin'))}, "
-            f"digest {one_line(concept.get('digest'), 13)}",
-        ),
-        ("Corpus", *_corpus(results)),
-        (
-            "Map",
-            one_line(pick(results, "map", "method")),
-            f"fitted on {whole(pick(results, 'map', 'n'))} texts, judged on "
-            f"{whole(pick(results, 'map', 'n_test'))} others",
-        ),
-        ("Layers", *_chosen_layers(results)),
-        ("Strength", *_chosen_strength(results)),
-    ]
-    blocks: list[Block] = [Facts(tuple(facts))]
-    command = repeat_command(results)
-    if command:
-        blocks += [Words(("To repeat it:",)), Command(command)]
-    return tuple(blocks)
-
-
-def _corpus(results: Results) -> tuple[str, str]:
-    corpus = pick(results, "corpus") or {}
-    cut = [
-        f"{whole(pick(corpus, 'truncated', side))} too long for the {side}"
-        for side in ("source", "target")
-        if number(pick(corpus, "truncated", side))
-    ]
-    meaning = "; ".join(
-        [f"digest {one_line(corpus.get('digest'), 13)}", *(cut or ["none cut"])]
-    )
-    return f"{one_line(corpus.get('name'))} ({whole(corpus.get('n'))} texts)", meaning
-
-
-def _chosen_layers(results: Results) -> tuple[str, str]:
-    how, where = pick(results, "layers", "how"), choosing_prompts(results)
-    meaning = {
-        "auto": f"found by diagnostics, then by effect on {where}",
-        "given": "given by the user",
-    }.get(str(how), one_line(how))
-    source, target = (pick(results, "layers", side) for side in ("source", "target"))
-    return f"{_layer(source)} \u2192 {_layer(target)}", f"{meaning}; counted from 0"
-
-
-def _layer(value: Any) -> str:
-    return whole(value) if number(value) is not None else one_line(value)
-
-
-def _chosen_strength(results: Results) -> tuple[str, str]:
-    strength = pick(results, "strength") or {}
-    how = {
-        "auto": (
-            "the gentlest of the largest effects within the budget on "
-            f"{choosing_prompts(results)}"
-        ),
-        "given": "given by the user",
-    }.get(str(strength.get("how")), one_line(strength.get("how")))
-    return (
-        f"raw {fixed(strength.get('raw'), 2)}, relative "
-        f"{fixed(strength.get('relative'), 2)}",
-        f"{how}; perplexity budget {fixed(strength.get('budget'), 2)}",
-    )
 
 
 def _compatibility(results: Results) -> tuple[Block, ...]:
@@ -265,7 +179,7 @@ def _reliability(results: Results) -> tuple[Block, ...]:
     )
     rows = tuple(
         (
-            _layer(p.get("layer")),
+            count(p.get("layer")),
             fixed(p.get("cosine")),
             fixed(p.get("auroc")),
             fixed(p.get("separation"), 2),
@@ -353,5 +267,5 @@ def _limits(results: Results) -> tuple[Block, ...]:
         total = sum(number(v) or 0.0 for v in seconds.values())
         lines.append(f"Seconds: {', '.join(parts)}; together {fixed(total, 1)}.")
     seed = pick(results, "seed")
-    lines.append(f"Seed {_layer(seed) if seed is not None else MISSING}.")
+    lines.append(f"Seed {count(seed) if seed is not None else MISSING}.")
     return (Words(tuple(lines)),)

@@ -17,6 +17,7 @@ from contrans.control import Control
 from contrans.evaluation import Task, bootstrap, paired_difference
 from contrans.evaluation.fluency import perplexity_under
 from contrans.evaluation.task import Sweepable, measure_under
+from contrans.files import digest
 from contrans.linear_map import fit_linear_map
 from contrans.models import LM
 from contrans.outcomes import (
@@ -26,7 +27,7 @@ from contrans.outcomes import (
     record,
 )
 from contrans.search import Point
-from contrans.store import Cache, digest, tensor_digest
+from contrans.store import Cache, tensor_digest
 from contrans.types import (
     ConceptVector,
     HiddenStates,

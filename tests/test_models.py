@@ -7,8 +7,9 @@ import torch
 import transformers
 
 from contrans.activations import collect
+from contrans.anatomy import UnsupportedModelError, find_blocks
 from contrans.control import Steer
-from contrans.models import UnsupportedModelError, find_blocks, load_model, wrap
+from contrans.models import load_model, wrap
 from contrans.rows import pad, token_batches
 
 

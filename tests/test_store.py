@@ -11,18 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import contrans as ct
+from contrans.files import atomic, digest, write_json
 from contrans.linear_map import METHODS, fit_linear_map
-from contrans.store import (
-    Cache,
-    atomic,
-    cache_folder,
-    digest,
-    load,
-    read_header,
-    save,
-    tensor_digest,
-    write_json,
-)
+from contrans.store import Cache, cache_folder, load, read_header, save, tensor_digest
 from contrans.types import ConceptVector, HiddenStates, PairedStates
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import contrans
 from contrans.checks.measure import Measured
-from contrans.store import write_text
+from contrans.files import write_text
 
 KIND = "check-baseline"
 Key = tuple[str, str | None, str]

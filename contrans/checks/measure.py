@@ -13,9 +13,10 @@ import contrans
 from contrans.control import Control
 from contrans.evaluation import Task
 from contrans.evaluation.fluency import text_losses
+from contrans.files import digest
 from contrans.models import LM
 from contrans.stages import control_key
-from contrans.store import Cache, digest
+from contrans.store import Cache
 
 FLUENCY = "perplexity"
 """The metric of a text."""

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import contrans
 from contrans.checks.judging import Case
 from contrans.checks.running import Report
-from contrans.store import finite
+from contrans.files import finite
 
 SUMMARY_BYTES = 1_000_000
 """GitHub refuses a step summary above 1 MiB; this leaves room for the rest of the job."""

@@ -83,7 +83,7 @@ def check(
         typer.echo(f"contrans check: {message}", err=True)
         raise typer.Exit(2) from None
     from contrans.checks.output import to_json, to_junit, to_markdown
-    from contrans.store import write_text
+    from contrans.files import write_text
 
     if junit is not None:
         write_text(junit, to_junit(report), force=force)

@@ -140,7 +140,7 @@ def compare(
     from contrans.ab import compare_ab
     from contrans.ab_report import to_html, to_markdown
     from contrans.checks.sources import get_task
-    from contrans.store import finite, write_text
+    from contrans.files import finite, write_text
 
     how = {
         "unit": unit,

@@ -121,8 +121,8 @@ def evaluate(
     from contrans.control import NoControl, random_like
     from contrans.data import load_concept, load_corpus
     from contrans.evaluation import evaluate as measure, make_task, named_task
+    from contrans.files import write_text
     from contrans.models import load_model
-    from contrans.store import write_text
 
     vectors = load_vectors(steer or [], strength, unit)
     tasks = [

@@ -78,8 +78,8 @@ def lm_eval(
     from contrans.cli.steering import load_vectors, steer as control
     from contrans.control import compose
     from contrans.evaluation.lm_eval import HarnessLM
+    from contrans.files import write_text
     from contrans.models import load_model
-    from contrans.store import write_text
 
     vectors = load_vectors(steer or [], strength, unit)
     parts = [

@@ -48,7 +48,7 @@ def _read(path: Path) -> Iterator[str]:
 
 
 def _corpus(name: str, texts: Iterable[str], at_least: int) -> Corpus:
-    from contrans.store import digest
+    from contrans.files import digest
 
     kept = tuple(dict.fromkeys(texts))
     if len(kept) < at_least:

@@ -26,9 +26,9 @@ from contrans.data.readers import (
     text_field,
 )
 from contrans.data.splits import by_split
+from contrans.files import digest
 from contrans.library import Library, main_file, named, resolve_pairs
 from contrans.registry import unknown
-from contrans.store import digest
 from contrans.types import PromptPairs
 
 EMOTION_LINE = "The emotion of the above scenario is"

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from contrans.store import digest
+from contrans.files import digest
 
 HELD_OUT = 0.2
 """Share of the labelled texts that judges a classifier trained here."""

@@ -25,7 +25,7 @@ from contrans.export.rehost import REHOSTED, llama_host
 from contrans.export.shards import Rewrite, rewrite_file
 from contrans.export.slots import Host, native_host
 from contrans.export.tokenizer import copy_tokenizer
-from contrans.store import finite, write_json, write_text
+from contrans.files import finite, write_json, write_text
 from contrans.types import ConceptVector
 
 MARGIN = 1 << 26

@@ -18,8 +18,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from contrans import zoo
+from contrans.anatomy import BLOCKS, UnsupportedModelError
 from contrans.fingerprint import weights_fingerprint
-from contrans.models import BLOCKS, UnsupportedModelError
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 SMALL_FILES = (

@@ -32,8 +32,8 @@ from contrans.export.gguf_file import (
     provenance_text,
     require_gguf,
 )
+from contrans.files import atomic
 from contrans.models import LM
-from contrans.store import atomic
 from contrans.types import ConceptVector
 
 ARCHITECTURE = "controlvector"

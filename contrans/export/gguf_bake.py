@@ -19,6 +19,7 @@ import numpy as np
 from torch import Tensor
 
 import contrans
+from contrans.anatomy import UnsupportedModelError
 from contrans.control import Control
 from contrans.export.constant import constant_edit, vectors_of
 from contrans.export.gguf_file import (
@@ -34,8 +35,7 @@ from contrans.export.gguf_file import (
     string_entry,
     tensor_entry,
 )
-from contrans.models import UnsupportedModelError
-from contrans.store import atomic
+from contrans.files import atomic
 from contrans.types import ConceptVector
 
 ARCHITECTURE = "llama"

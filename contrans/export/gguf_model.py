@@ -14,10 +14,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from contrans.anatomy import UnsupportedModelError
 from contrans.export.gguf_file import require_gguf
 from contrans.export.gguf_tokenizer import add_tokenizer
-from contrans.models import LM, UnsupportedModelError, load_model
-from contrans.store import atomic
+from contrans.files import atomic
+from contrans.models import LM, load_model
 
 _WAY_OUT = "convert it with convert_hf_to_gguf.py of llama.cpp"
 

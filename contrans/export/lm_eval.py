@@ -20,11 +20,12 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from contrans import zoo
+from contrans.anatomy import find_blocks
 from contrans.control import Control, Steer
 from contrans.export.constant import constant_edit, vectors_of
 from contrans.export.gguf import check_fit
 from contrans.export.torch_file import read_torch, write_torch
-from contrans.models import LM, find_blocks
+from contrans.models import LM
 from contrans.types import ConceptVector
 
 _BLOCK = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d+)")

@@ -8,8 +8,8 @@ Llama knows. Written as a Llama with `mlp_bias`, they take the edit.
 from collections.abc import Mapping
 from typing import Any
 
+from contrans.anatomy import UnsupportedModelError
 from contrans.export.slots import WAYS_OUT, Host
-from contrans.models import UnsupportedModelError
 
 REHOSTED = ("mistral", "phi3", "qwen2")
 _COPIED = (

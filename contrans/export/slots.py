@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from contrans.models import UnsupportedModelError
+from contrans.anatomy import UnsupportedModelError
 
 WAYS_OUT = (
     "Use the vector without baking: contrans generate MODEL --steer VECTOR (or ct.Steer "

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from contrans.store import write_json
+from contrans.files import write_json
 
 CONFIG = "tokenizer_config.json"
 PROBES = (

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from contrans.store import atomic
+from contrans.files import atomic
 
 
 def write_torch(value: Any, path: str | Path, *, force: bool = False) -> None:

@@ -204,7 +204,7 @@ def _pack(info: Any) -> Content:
 
 def _about_pairs(concept: Any) -> dict[str, Any]:
     from contrans.data.catalogue import SPLITS
-    from contrans.store import digest
+    from contrans.files import digest
 
     splits = {name: concept.split(name) for name in SPLITS}
     texts = [digest([*pairs.positive, *pairs.negative]) for pairs in splits.values()]
@@ -220,7 +220,7 @@ def _about_pairs(concept: Any) -> dict[str, Any]:
 
 def _mark(provenance: Mapping[str, Any]) -> str:
     """A hash of how something was made, without what was measured beside it."""
-    from contrans.store import digest
+    from contrans.files import digest
 
     def bare(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -263,6 +263,6 @@ def find_parents(about: Mapping[str, Any], entries: Iterable[Entry]) -> list[str
 
 
 def _finite(about: dict[str, Any]) -> dict[str, Any]:
-    from contrans.store import finite
+    from contrans.files import finite
 
     return finite(about)

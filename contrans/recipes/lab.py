@@ -20,12 +20,12 @@ from contrans.control import Composed, Control, NoControl
 from contrans.data import load_corpus
 from contrans.evaluation import Task
 from contrans.evaluation.fluency import text_losses
+from contrans.files import digest
 from contrans.job import NORM_TEXTS, readable, split_corpus
 from contrans.models import LM, load_model
 from contrans.recipes.plan import Model, Plan
 from contrans.search import candidates
 from contrans.stages import Stages, control_key
-from contrans.store import digest
 from contrans.transfer import paper_layer
 from contrans.types import ConceptVector, HiddenStates, LinearMap, PromptPairs
 from contrans.zoo import world

@@ -26,10 +26,11 @@ from contrans.data import EMOTIONS, read_pairs
 from contrans.data.toxigen import read_labelled
 from contrans.evaluation import evaluate, named_task
 from contrans.evaluation.task import Task
+from contrans.files import digest, write_json, write_text
 from contrans.models import LM, load_model
 from contrans.recipes import real_data_checks as checks
 from contrans.recipes.real_data_page import page
-from contrans.store import Cache, cache_folder, digest, write_json, write_text
+from contrans.store import Cache, cache_folder
 from contrans.transfer import paper_layer
 
 MODELS = ("zoo/large", "zoo/large-aligned")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import contrans
+from contrans.files import atomic, digest, write_text
 from contrans.plots import save_png
 from contrans.recipes import RECIPES
 from contrans.recipes.claims import Claim, Estimate
@@ -16,7 +17,6 @@ from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Plan
 from contrans.recipes.sheet import Sheet, as_json, claims_table, files_of
 from contrans.stages import Stages
-from contrans.store import atomic, digest, write_text
 
 INDEX = "README.md"
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from contrans.files import finite
 from contrans.recipes.claims import Claim, Estimate
 from contrans.report_format import MISSING, clean, fixed
-from contrans.store import finite
 
 Cell = str | int | float | Estimate | None
 MARKS = {"supported": "**supported**", "not supported": "**not supported**"}

@@ -14,6 +14,7 @@ import torch
 from contrans.comparison import Planted
 from contrans.control import NoControl, random_like
 from contrans.evaluation.scoring import continuation_ids
+from contrans.files import digest
 from contrans.hooks import edit_residual
 from contrans.models import LM
 from contrans.recipes.baselines import into
@@ -24,7 +25,7 @@ from contrans.recipes.plan import Model
 from contrans.recipes.planting import Route, best
 from contrans.recipes.sheet import Sheet, Table
 from contrans.recipes.subjects import Subject, emotions, honesty
-from contrans.store import digest, tensor_digest
+from contrans.store import tensor_digest
 
 MOST = 10
 SHOWN = 8

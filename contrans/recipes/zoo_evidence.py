@@ -25,10 +25,11 @@ from contrans.comparison import Pair, Planted, compare, plant
 from contrans.control import NoControl, Steer, matched_norm
 from contrans.data import EMOTIONS
 from contrans.diagnostics import diagnose
+from contrans.files import write_text
 from contrans.job import Job, prepare
 from contrans.settings import Settings
 from contrans.stages import Outcome, Stages, with_strength
-from contrans.store import Cache, write_text
+from contrans.store import Cache
 from contrans.types import ConceptVector
 from contrans.zoo import world
 from contrans.zoo.corpus import cut

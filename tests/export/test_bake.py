@@ -12,10 +12,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from baking import logits, random_steer, random_vector, write_model
 
 import contrans as ct
+from contrans.anatomy import UnsupportedModelError
 from contrans.control import NoControl, Steer, compose
 from contrans.export.bake import bake
 from contrans.export.checkpoint import open_checkpoint
-from contrans.models import UnsupportedModelError, load_model
+from contrans.models import load_model
 
 CLOSE = 1e-4
 """Logits reach 20 in float32; a bias and a hook add in another order."""

@@ -11,13 +11,14 @@ import pytest
 import torch
 
 import contrans as ct
+from contrans.anatomy import UnsupportedModelError
 from contrans.control import NoControl, Steer, compose
 from contrans.export.constant import constant_edit
 from contrans.export.gguf import read_control_vector, write_control_vector
 from contrans.export.gguf_bake import bake_gguf
 from contrans.export.gguf_file import BLOCK_SIZES, open_gguf
 from contrans.export.gguf_model import interleave, write_model
-from contrans.models import UnsupportedModelError, wrap
+from contrans.models import wrap
 from contrans.types import ConceptVector
 
 
