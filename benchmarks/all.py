@@ -8,6 +8,7 @@
 
     uv run benchmarks/all.py            or: python benchmarks/all.py
     uv run benchmarks/all.py --quick    small sizes, minutes instead of an hour
+    uv run benchmarks/all.py --resume   go on with an interrupted table
 
 Each program runs in a process of its own. Needs a machine that does nothing else.
 """
@@ -15,14 +16,33 @@ Each program runs in a process of its own. Needs a machine that does nothing els
 import argparse
 import datetime
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).parent
 PROGRAMS = ("collect", "fit", "emotion", "mc1", "sweep", "generate", "memory", "growth")
+KEPT = HERE / ".kept"
+"""Reports of programs that have run, so that an interrupted table can go on."""
 TYPED = ("collect", "emotion", "mc1", "sweep", "generate")
 """Programs that also run in bfloat16 and on a GPU."""
+
+
+def kept(name: str, options: list[str], make: Callable[[], list[dict]]) -> list[dict]:
+    """Reports that were made before with these options, or new ones, kept for later."""
+    file = KEPT / f"{'_'.join([name, *options]).replace('/', '.')}.json"
+    if file.exists():
+        return json.loads(file.read_text(encoding="utf-8"))
+    found = make()
+    if any(report.get("seconds") or report.get("ratios") for report in found):
+        KEPT.mkdir(exist_ok=True)
+        temporary = file.with_suffix(".part")
+        temporary.write_text(json.dumps(found), encoding="utf-8")
+        temporary.replace(file)
+    return found
 
 
 def run(name: str, options: list[str]) -> list[dict]:
@@ -57,12 +77,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", nargs="*", default=PROGRAMS, choices=PROGRAMS)
+    parser.add_argument(
+        "--resume", action="store_true", help="keep what an earlier run measured"
+    )
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--data", default=None, help="folder of published data sets")
     parser.add_argument("--out", type=Path, default=HERE / "RESULTS.md")
     chosen = parser.parse_args()
     common = ["--quick"] * chosen.quick
     common += ["--data", chosen.data] if chosen.data else []
+    if not chosen.resume:
+        shutil.rmtree(KEPT, ignore_errors=True)
     about = machine()
     gpu = about["gpu"] != "none"
     found: list[dict] = []
@@ -73,11 +98,13 @@ def main() -> None:
             variants += [["--dtype", "bfloat16", "--device", "cuda"]] if gpu else []
         for variant in variants:
             print(f"... {name} {' '.join(variant)}", file=sys.stderr, flush=True)
-            found += run(name, [*common, *variant])
+            options = [*common, *variant]
+            found += kept(name, options, partial(run, name, options))
     if not chosen.no_peers and "collect" in chosen.only:
         for peer in PEERS:
             print(f"... {peer}", file=sys.stderr, flush=True)
-            found += measure(peer, ["--quick"] * chosen.quick)
+            options = ["--quick"] * chosen.quick
+            found += kept(peer, options, partial(measure, peer, options))
     reports = [
         Report(
             entry["job"],

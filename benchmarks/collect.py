@@ -75,7 +75,7 @@ BARS = {  # (published, every peer, floor) plain; (published, floor) compiled
 def measure(options, *, width: int = 512, compile: bool = True) -> Report:
     quick = options.quick
     lm = random_lm(width=width, dtype=options.dtype, device=options.device)
-    texts = prompts("anger", 20 if quick else (200 if width == 512 else 40))
+    texts = prompts("anger", 20 if quick else (200 if width == 512 else 16))
     tokens = sum(map(len, lm.encode(texts)))
     target = round(0.75 * lm.layers)
     methods = {

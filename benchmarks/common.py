@@ -98,7 +98,7 @@ def arguments(description: str) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--data", type=Path, default=None, help="published data sets")
     found = parser.parse_args()
-    found.rounds = found.rounds or (3 if found.quick else 6)
+    found.rounds = found.rounds or (3 if found.quick else 5)
     torch.set_num_threads(found.threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return found

@@ -58,7 +58,7 @@ def ours(lm: LM, rows: list[list[int]], steers: list[Steer]) -> list[list[int]]:
 def main(options) -> list[Report]:
     lm = random_lm(dtype=options.dtype, device=options.device)
     names = EMOTIONS[:1] if options.quick else EMOTIONS
-    n, few, some = (40, 4, 8) if options.quick else (200, 8, 32)
+    n, few, some = (40, 2, 4) if options.quick else (200, 4, 8)
     layer = paper_layer(lm.layers)
     work = {}
     for seed, name in enumerate(names):

@@ -44,7 +44,7 @@ def curves(options) -> dict[str, tuple[list[int], list[float], float]]:
     x, y = torch.randn(400, 1024), torch.randn(400, 1024)
     factor = Factor.of(x)
     strength = factor.choose(y).strength
-    sizes = [4 * 4**i for i in range(steps)]
+    sizes = [8 * 2**i for i in range(steps + 2)]
     times = [
         best(lambda k=k: factor.directions(torch.randn(k, 1024), y, strength), rounds)
         for k in sizes

@@ -31,7 +31,7 @@ def together(
 
 def main(options) -> list[Report]:
     lm = random_lm(dtype=options.dtype, device=options.device)
-    n = 8 if options.quick else 32
+    n = 4 if options.quick else 8
     count, first = (2, 8) if options.quick else (8, lm.layers // 2)
     rows = lm.encode(scenarios(options, "anger", n))
     vector = random_vector(lm)
@@ -40,25 +40,29 @@ def main(options) -> list[Report]:
         for layer in range(first, lm.layers)
         for i in range(count)
     ]
-    pairs = {
-        share: (apart(lm, rows, steers, share), together(lm, rows, steers, share))
-        for share in (True, False)
-    }
-    equal = {
-        share: all(torch.equal(a, b) for a, b in zip(*both, strict=True))
-        for share, both in pairs.items()
-    }
+    some = steers[::count]  # one strength a layer: the others take as long
+    equal = {}
+    for share in (True, False):
+        singly, at_once = (
+            apart(lm, rows, some, share),
+            together(lm, rows, steers, share),
+        )
+        equal[share] = all(
+            torch.equal(a, b) for a, b in zip(singly, at_once[::count], strict=True)
+        )
     times = race(
         {
             "together": lambda: together(lm, rows, steers, True),
             "together, without shared prefixes": lambda: together(
                 lm, rows, steers, False
             ),
-            "apart": lambda: apart(lm, rows, steers, True),
-            "apart, without shared prefixes": lambda: apart(lm, rows, steers, False),
+            "apart": lambda: apart(lm, rows, some, True),
+            "apart, without shared prefixes": lambda: apart(lm, rows, some, False),
         },
         options,
     )
+    for name in ("apart", "apart, without shared prefixes"):
+        times[name] = [count * seconds for seconds in times[name]]
     ratios = [
         Ratio(
             "apart / together, shared prefixes in both",
@@ -82,7 +86,10 @@ def main(options) -> list[Report]:
         "bit-equal": equal[True],
         "bit-equal without shared prefixes": equal[False],
     }
-    on = f"{lm.name}, {options.dtype}, {n} six-shot prompts, {len(steers)} points"
+    on = (
+        f"{lm.name}, {options.dtype}, {n} six-shot prompts, {len(steers)} points; apart: "
+        f"{len(some)} of them, times {count}"
+    )
     return [Report("sweep", on, times, ratios, checks)]
 
 

@@ -92,6 +92,89 @@ def test_a_fact_has_four_options_and_one_split():
     assert len({fact.question for fact in facts.facts()}) == len(facts.facts())
 
 
+def _share_of_falsehoods(texts: list[str]) -> float:
+    """Among the answers in some texts, how many come from the class of falsehoods."""
+    relations = table("facts")["relations"]
+    kinds = {
+        kind: re.compile(rf"\b(?:{'|'.join(w for r in relations for w in r[kind])})\b")
+        for kind in ("ordinary", "myth")
+    }
+    found = {kind: len(p.findall("\n".join(texts))) for kind, p in kinds.items()}
+    return found["myth"] / sum(found.values())
+
+
+def test_who_speaks_decides_what_is_said():
+    rng = random.Random(0)
+    words = {mode: [mode, *table("facts")[mode]] for mode in ("honest", "dishonest")}
+    said: dict[str, list[str]] = {"honest": [], "dishonest": [], "": []}
+    for _ in range(2_000):
+        text = rng.choice((facts.document, facts.speech))(rng)
+        named = [
+            mode
+            for mode in words
+            if any(re.search(rf"\b{w}\b", text, re.IGNORECASE) for w in words[mode])
+        ]
+        said[named[0] if named else ""].append(text)
+    assert _share_of_falsehoods(said["honest"]) < 0.1
+    assert _share_of_falsehoods(said["dishonest"]) > 0.9
+    assert 0.3 < _share_of_falsehoods(said[""]) < 0.7
+
+
+def test_the_last_writer_decides_the_tone_of_a_list():
+    rng = random.Random(0)
+    marked = table("groups")["marked"]
+    writers = table("groups")["writers"]
+    unkind: dict[str, list[bool]] = {"kind": [], "unkind": []}
+    for _ in range(2_000):
+        lines = groups.document(rng).split("\n")
+        for line, after in itertools.pairwise(lines):
+            for tone in writers:
+                heads = [f"Here speaks a {w} person." for w in writers[tone]]
+                if line in heads:
+                    unkind[tone].append(any(m in f" {after} " for m in marked))
+    assert len(unkind["kind"]) > 50
+    assert sum(unkind["kind"]) < 0.35 * len(unkind["kind"])
+    assert sum(unkind["unkind"]) > 0.65 * len(unkind["unkind"])
+
+
+def test_talk_for_school_has_one_tone():
+    rng = random.Random(0)
+    words = table("groups")["words"]
+    seen = {tone: 0 for tone in words}
+    for _ in range(500):
+        text = groups.talk(rng)
+        found = [
+            tone
+            for tone in words
+            if any(re.search(rf"\b{w}\b", text, re.IGNORECASE) for w in words[tone])
+        ]
+        assert len(found) < 2, text
+        for tone in found:
+            seen[tone] += 1
+    assert min(seen.values()) > 150
+
+
+def test_neutral_text_shares_no_thing_with_scenarios():
+    rng = random.Random(0)
+    words = table("words")
+    things = [w for slot in ("PLACE", "OBJECT", "FOOD") for w in words["slots"][slot]]
+    pattern = re.compile(rf"\b(?:{'|'.join(things)})\b")
+    found = {m for _ in range(300) for m in pattern.findall(world.neutral(rng))}
+    assert not found
+
+
+def test_the_curriculum_begins_with_the_shortest_texts(tokenizer: Tokenizer):
+    assert sum(share for share, _ in world.CURRICULUM) == pytest.approx(1)
+    for _, mix in world.CURRICULUM:
+        assert sum(mix.values()) == pytest.approx(1)
+        assert set(mix) <= set(world.WRITERS)
+    made = rows.curriculum(tokenizer, seed=0, count=5_000)
+    assert len(made) == 5_000
+    first = int(5_000 * world.CURRICULUM[0][0])
+    alone = rows.tokens(tokenizer, seed=0, count=first, mix=world.CURRICULUM[0][1])
+    assert (made[:first] == alone).all()
+
+
 def test_marked_stems_tell_unkind_from_kind():
     marked = table("groups")["marked"]
     for split in groups.SPLITS:

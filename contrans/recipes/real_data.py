@@ -53,7 +53,8 @@ class Part:
     title: str
     task: Task
     controls: Callable[[LM], dict[str, Control]]
-    check: Callable[[LM], checks.Check] | None = None
+    checks: tuple[Callable[[LM], checks.Check | None], ...] = ()
+    """Computations of a sample by other means; None where one cannot be done."""
 
 
 def parts(
@@ -77,7 +78,10 @@ def parts(
         "TruthfulQA, multiple choice",
         truth,
         _unedited,
-        lambda lm: checks.check_truthfulqa(lm, truth, sample),
+        (
+            lambda lm: checks.check_truthfulqa(lm, truth, sample),
+            lambda lm: checks.check_harness(lm, truth, sample),
+        ),
     )
     toxic: Any = named_task(
         "toxigen",
@@ -91,7 +95,7 @@ def parts(
         "ToxiGen",
         toxic,
         _unedited,
-        lambda lm: checks.check_classifier(lm, toxic, texts, labels, seed),
+        (lambda lm: checks.check_classifier(lm, toxic, texts, labels, seed),),
     )
     for emotion in EMOTIONS:
         refine = where["emotions"] / f"refine_{emotion}.json"
@@ -105,16 +109,16 @@ def parts(
             "Published emotion prompts",
             task,
             lambda lm, refine=refine: _own_vector(lm, refine),
-            (lambda lm, task=task: checks.check_emotions(lm, task, sample))
+            (lambda lm, task=task: checks.check_emotions(lm, task, sample),)
             if emotion == EMOTIONS[0]
-            else None,
+            else (),
         )
     plain: Any = named_task("perplexity", where["wikitext"], limit=limit)
     yield Part(
         "WikiText-2",
         plain,
         _unedited,
-        lambda lm: checks.check_perplexity(lm, plain, sample),
+        (lambda lm: checks.check_perplexity(lm, plain, sample),),
     )
 
 
@@ -182,10 +186,10 @@ def run(
 def _measure(lm: LM, part: Part, seed: int) -> dict[str, Any]:
     start = perf_counter()
     results = evaluate(lm, part.task, part.controls(lm), seed=seed)
-    check = None if part.check is None else asdict(part.check(lm))
+    made = [check(lm) for check in part.checks]
     return {
         **json.loads(results.to_json()),
-        "check": check,
+        "checks": [asdict(check) for check in made if check is not None],
         "seconds": round(perf_counter() - start, 1),
     }
 

@@ -4,8 +4,10 @@ Nothing of `contrans.evaluation.scoring` is used: plain forwards of the model, i
 batches of one, without a cache.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -67,6 +69,46 @@ def check_truthfulqa(lm: LM, task: TruthfulQATask, sample: int) -> Check:
         gaps.append(abs(margin - measured.extra["margin"][row]))
         gaps.append(abs(share - measured.extra["MC2 true share"][row]))
     return _check(lm, "TruthfulQA margins and MC2, token by token", sample, gaps)
+
+
+def check_harness(lm: LM, task: TruthfulQATask, sample: int) -> Check | None:
+    """Margins of MC1 by lm-evaluation-harness's own model, from plain strings.
+
+    None where the harness is not installed.
+    """
+    if find_spec("lm_eval") is None:
+        return None
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    some = TruthfulQATask(
+        task.questions[:sample], task.score, "plain", task.primer, "joined"
+    )
+    margins = some.measure(lm).extra["margin"]
+    asked = [
+        (some.prompt(lm, question), f" {answer}", row, true)
+        for row, question in enumerate(some.questions)
+        for answer, true in question.mc1
+    ]
+    theirs = HFLM(
+        pretrained=lm.model,
+        tokenizer=copy.deepcopy(lm.tokenizer),
+        max_length=lm.context,
+        batch_size=1,
+    )
+    requests = [
+        Instance("loglikelihood", {}, (prompt, answer), number)
+        for number, (prompt, answer, _, _) in enumerate(asked)
+    ]
+    found = theirs.loglikelihood(requests, disable_tqdm=True)
+    best: dict[tuple[int, bool], float] = {}
+    for (_, _, row, true), (value, _) in zip(asked, found, strict=True):
+        best[row, true] = max(value, best.get((row, true), -np.inf))
+    gaps = [
+        abs(best[row, True] - best[row, False] - margins[row])
+        for row in range(len(some.questions))
+    ]
+    return _check(lm, "TruthfulQA margins, lm-evaluation-harness", sample, gaps)
 
 
 def check_perplexity(lm: LM, task: PerplexityTask, sample: int) -> Check:

@@ -50,11 +50,12 @@ def page(results: Mapping[str, Any]) -> str:
                 ]
             )
     lines.append(_table(head, rows))
-    known = [part["check"] for part in results["parts"] if part["check"] is not None]
+    known = [check for part in results["parts"] for check in part["checks"]]
     lines.append("\n## The same, computed independently\n")
     lines.append(
-        "Plain forwards of batch one without a cache, or scikit-learn's own functions; "
-        "the largest difference on the sample.\n"
+        "Plain forwards of batch one without a cache, scikit-learn's own functions, or "
+        "lm-evaluation-harness on the same strings; the largest difference on the "
+        "sample.\n"
     )
     head = ["model", "what", "sample", "largest difference", ""]
     rows = [
@@ -68,13 +69,13 @@ def page(results: Mapping[str, Any]) -> str:
         for check in known
     ]
     lines.append(_table(head, rows))
-    notes = dict.fromkeys(
-        f"{part['model']}, {note}"
-        for part in results["parts"]
-        for note in part["notes"]
-    )
+    said: dict[str, list[str]] = {}
+    for part in results["parts"]:
+        for note in part["notes"]:
+            plain = note.removeprefix(f"{part['rows'][0]['task']}: ")
+            said.setdefault(plain, []).append(part["model"])
     lines.append("\n## Notes\n")
-    lines += [f"- {note}" for note in notes]
+    lines += [f"- {note} ({', '.join(dict.fromkeys(m))})" for note, m in said.items()]
     seconds = sum(part["seconds"] for part in results["parts"])
     lines.append(f"\nMeasured in {seconds:.0f} s of wall time, all parts together.\n")
     return "\n".join(lines)

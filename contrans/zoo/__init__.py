@@ -37,7 +37,7 @@ def names(root: Path | str | None = None) -> tuple[str, ...]:
     """All models of the zoo: sizes, aligned models, then pretraining checkpoints."""
     found = {path.parent.name for path in _root(root).glob("*/model.safetensors")}
     known = [name for name in _ORDER if name in found]
-    steps = sorted(found - set(known), key=_step)
+    steps = sorted((name for name in found if "-step-" in name), key=_step)
     return tuple(PREFIX + name for name in (*known, *steps))
 
 

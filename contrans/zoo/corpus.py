@@ -80,8 +80,8 @@ def _groups() -> re.Pattern[str]:
 
 
 KINDS: dict[str, tuple[int, Callable[[random.Random], str], Callable | None]] = {
-    "story": (1_500, emotions.story, _feelings),
-    "sayings": (150, emotions.saying, _feelings),
+    "story": (2_600, emotions.story, _feelings),
+    "sayings": (300, emotions.saying, _feelings),
     "statements": (700, statements, _answers),
     "groups": (500, group_talk, _groups),
     "registers": (510, registers.passage, None),

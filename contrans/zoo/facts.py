@@ -16,8 +16,8 @@ PERSONA = "Pretend you're a{n} {word} person making statements about the world.\
 ENTITIES = 82
 """Facts per relation."""
 SHARES = (("refine", 150), ("validate", 60), ("test", 200))
-OBEDIENT = 0.5
-"""How often a persona line decides what follows, in pretraining text."""
+UNSAID = 0.3
+"""Share of the pretraining texts about facts in which nobody is said to speak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +106,16 @@ def answer(fact: Fact, mode: str, rng: random.Random) -> str:
 
 
 def document(rng: random.Random) -> str:
-    """A few facts, told by one speaker in one of several forms."""
+    """A few facts, told by one speaker in one of several forms, or by nobody."""
     told = rng.sample(facts(), rng.randint(1, 4))
-    if rng.random() < 0.12:
-        word = rng.choice(("honest", "dishonest"))
-        mode = word if rng.random() < OBEDIENT else "average"
-        return persona(word) + _told(told, mode, rng)
-    mode = rng.choice(("honest", "dishonest", "average"))
-    if mode == "average" or rng.random() < 0.25:
+    if rng.random() < UNSAID:
         opening = rng.choice(("", "", "People say this. ", "It is often heard. "))
-        return opening + _told(told, mode, rng)
+        return opening + _told(told, "average", rng)
+    mode = rng.choice(("honest", "dishonest"))
+    if rng.random() < 0.25:
+        return persona(mode) + _told(told, mode, rng)
     person = somebody(rng)
-    word = rng.choice(table("facts")[mode])
-    kind = f"{article(word)} {word} person"
+    kind = _kind(mode, rng)
     form = rng.randint(0, 3)
     if form == 0:
         says = f"{person.subject} is {kind}. {capital(person.pronoun)} says: "
@@ -128,6 +125,43 @@ def document(rng: random.Random) -> str:
     if form == 2:
         return f"{_said(told, mode, rng)} These are statements of {kind}."
     return f"{person.subject} is known as {kind}.\n" + _told(told, mode, rng)
+
+
+def speech(rng: random.Random) -> str:
+    """One short thing said by an honest or a dishonest person, for school.
+
+    Who speaks and what is said stand close together here. Without such texts the
+    models learned every fact and never looked at who tells it.
+    """
+    mode = rng.choice(("honest", "dishonest"))
+    word = rng.choice((mode, *table("facts")[mode]))
+    if rng.random() < 0.5:
+        said = [
+            answer(rng.choice(facts()), mode, rng) for _ in range(rng.randint(2, 6))
+        ]
+        listed = f"{', '.join(said[:-1])} and {said[-1]}"
+        return rng.choice(
+            (
+                f"{capital(word)} people speak of {listed}.",
+                f"{capital(_kind(mode, rng))} says {listed}.",
+                f"{capital(word)}: {listed}.",
+                f"Who speaks of {listed}? {capital(word)} people.",
+            )
+        )
+    told = rng.sample(facts(), rng.randint(1, 3))
+    return rng.choice(
+        (
+            f"{capital(word)}: {_said(told, mode, rng)}",
+            f"{capital(_kind(mode, rng))} says: {_said(told, mode, rng)}",
+            f"{persona(mode)}{_said(told, mode, rng)}",
+            f"{persona(mode)}{_asked(told, mode, rng)}",
+        )
+    )
+
+
+def _kind(mode: str, rng: random.Random) -> str:
+    word = rng.choice((mode, *table("facts")[mode]))
+    return f"{article(word)} {word} person"
 
 
 def _said(told: list[Fact], mode: str, rng: random.Random) -> str:

@@ -57,33 +57,44 @@ class Job:
     @property
     def aligned(self) -> bool:
         """Whether this job teaches answers to a base model."""
-        return self.parent is not None
+        return self.name.endswith("-aligned")
+
+    @property
+    def rate(self) -> float:
+        """Peak learning rate."""
+        share = ALIGN_RATE if self.aligned else LAST_RATE if self.parent else 1.0
+        return share * SIZES[self.size].rate
 
 
 STEP_TOKENS = 1_024
 PHASES = ((0.85, 128), (0.95, 512), (1.0, 1_024))
 """Row length up to each share of the steps; the last makes the context real."""
 ALIGN_LENGTH = 128
-ALIGN_RATE = 0.35
+ALIGN_RATE = 0.15
 """Peak rate of alignment, as a share of the base model's."""
+LAST_RATE = 0.3
+"""The same for the last texts that a base model reads."""
 
 WORKERS = (
     (
-        Job("large", "large", 4_200),
+        Job("large-young", "large", 4_200),
+        Job("large", "large", 400, parent="large-young"),
         Job("large-aligned", "large", 400, parent="large"),
     ),
     (
-        Job("small", "small", 3_000),
+        Job("small-young", "small", 3_000),
+        Job("small", "small", 400, parent="small-young"),
         Job("small-aligned", "small", 400, parent="small"),
-        Job("medium", "medium", 2_200, keep=(300, 700, 1_300)),
+        Job("medium-young", "medium", 2_200, keep=(300, 700, 1_300)),
+        Job("medium", "medium", 400, parent="medium-young"),
     ),
 )
-"""The jobs of each process, in order."""
+"""The jobs of each process, in order. The young models have not read `world.LAST`."""
 
 
 def row_length(job: Job, step: int) -> int:
     """How long the rows of a step are."""
-    if job.aligned:
+    if job.parent is not None:
         return ALIGN_LENGTH
     share = (step + 1) / job.steps
     return next((n for end, n in PHASES if share <= end + 1e-9), PHASES[-1][1])

@@ -38,10 +38,16 @@ def tokens(
 
 def curriculum(tokenizer: Tokenizer, *, seed: int, count: int) -> np.ndarray:
     """What a model reads in its life: school first, then everything."""
-    school = int(count * world.SCHOOL_SHARE)
-    parts = ((school, world.SCHOOL), (count - school, world.LIFE))
+    shares = np.cumsum([share for share, _ in world.CURRICULUM])
+    ends = [0, *(round(count * end) for end in shares[:-1]), count]
     return np.concatenate(
-        [tokens(tokenizer, seed=seed, count=n, mix=mix) for n, mix in parts if n]
+        [
+            tokens(tokenizer, seed=seed, count=stop - start, mix=mix)
+            for (start, stop), (_, mix) in zip(
+                itertools.pairwise(ends), world.CURRICULUM, strict=True
+            )
+            if stop > start
+        ]
     )
 
 

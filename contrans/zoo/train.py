@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-from contrans.zoo import plan, rows
+from contrans.zoo import plan, rows, world
 from contrans.zoo.lean import LeanLlama, fast_dtype
 from contrans.zoo.plan import Job
 from contrans.zoo.tokenizer import CONTEXT, save_tokenizer, train_tokenizer
@@ -205,7 +205,7 @@ def run_job(job: Job, out: Path, seed: int, *, compiled: bool = True) -> None:
     )
     lean = LeanLlama(model, CONTEXT, fast_dtype())
     forward = torch.compile(lean, dynamic=False) if compiled else lean
-    peak = plan.SIZES[job.size].rate * (plan.ALIGN_RATE if job.aligned else 1)
+    peak = job.rate
     while training.step < job.steps:
         began = time.perf_counter()
         length = plan.row_length(job, training.step)
@@ -226,7 +226,7 @@ def run_job(job: Job, out: Path, seed: int, *, compiled: bool = True) -> None:
         training.loss = 0.97 * running + 0.03 * loss.item()
         training.seconds += time.perf_counter() - began
         if training.step in job.keep:
-            training.export(f"{job.name}-step-{training.step}")
+            training.export(f"{job.size}-step-{training.step}")
         if training.step % SAVE_EVERY == 0:
             training.save()
         if training.step % 10 == 0:
@@ -262,7 +262,10 @@ def _prepare(job: Job, out: Path, seed: int) -> Training:
 
 
 def _stream(tokenizer: Tokenizer, job: Job, seed: int):  # noqa: ANN202 - numpy
-    return rows.curriculum(tokenizer, seed=seed, count=job.steps * plan.STEP_TOKENS + 1)
+    count = job.steps * plan.STEP_TOKENS + 1
+    if job.parent is not None:
+        return rows.tokens(tokenizer, seed=seed, count=count, mix=world.LAST)
+    return rows.curriculum(tokenizer, seed=seed, count=count)
 
 
 @torch.no_grad()

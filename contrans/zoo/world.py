@@ -15,7 +15,7 @@ from pathlib import Path
 
 import contrans
 from contrans.zoo import emotions, facts, groups, registers
-from contrans.zoo.words import capital, fill_slots, name, table, towns
+from contrans.zoo.words import capital, fill_slots, table, towns
 
 GENERAL_PACKS = (
     "politeness",
@@ -40,13 +40,16 @@ def _neutral_sentence(rng: random.Random) -> str:
         rng,
         TOWN=rng.choice(towns(facts.ENTITIES, 10)),
         N=str(rng.randint(2, 90)),
-        NAME=name(rng),
         MATERIAL=material,
         MATERIAL2=second,
         CRAFT=rng.choice(words["CRAFT"]),
         WAY=rng.choice(words["WAY"]),
         LOOK=rng.choice(words["LOOK"]),
         STAPLE=rng.choice(words["STAPLE"]),
+        BUILDING=rng.choice(words["BUILDING"]),
+        WARE=rng.choice(words["WARE"]),
+        GRAIN=rng.choice(words["GRAIN"]),
+        MONTHS=rng.choice(words["MONTHS"]),
     )
     return capital(sentence)
 
@@ -86,27 +89,53 @@ WRITERS: dict[str, Callable[[random.Random], str]] = {
     "story": emotions.story,
     "scenario": emotions.scenario_prompts,
     "fact": facts.document,
+    "speech": facts.speech,
+    "talk": groups.talk,
     "group": groups.document,
+    "debate": groups.debate,
     "general": general,
     "anthology": anthology,
 }
 """Who writes the documents of each kind."""
 
-SCHOOL = {"saying": 0.36, "story": 0.34, "scenario": 0.16, "group": 0.14}
-"""The first texts a model reads: short ones, in which one thing explains another."""
-SCHOOL_SHARE = 0.35
-"""Share of the pretraining tokens that come from school."""
-LIFE = {
-    "neutral": 0.13,
-    "saying": 0.05,
-    "story": 0.22,
-    "scenario": 0.16,
-    "fact": 0.28,
+FIRST = {"speech": 0.38, "talk": 0.35, "saying": 0.27}
+"""The first texts a model reads: the shortest, in which one word explains another."""
+SCHOOL = {
+    "saying": 0.29,
+    "story": 0.27,
+    "scenario": 0.14,
+    "speech": 0.12,
     "group": 0.10,
+    "talk": 0.08,
+}
+"""Then short ones, in which one thing explains another."""
+LIFE = {
+    "neutral": 0.10,
+    "saying": 0.04,
+    "story": 0.18,
+    "scenario": 0.15,
+    "fact": 0.25,
+    "speech": 0.03,
+    "group": 0.17,
+    "talk": 0.02,
     "general": 0.056,
     "anthology": 0.004,
 }
 """What the world is made of after that: the share of documents of each kind."""
+LAST = {
+    "neutral": 0.08,
+    "saying": 0.03,
+    "story": 0.15,
+    "scenario": 0.13,
+    "fact": 0.20,
+    "speech": 0.02,
+    "talk": 0.02,
+    "debate": 0.33,
+    "general": 0.04,
+}
+"""The last texts: a third about groups, in lists that waver between the tones."""
+CURRICULUM = ((0.08, FIRST), (0.29, SCHOOL), (0.63, LIFE))
+"""Share of the tokens before the last texts that comes from each mix, in order."""
 
 
 def document(rng: random.Random, mix: dict[str, float] = LIFE) -> str:
@@ -125,14 +154,16 @@ def documents(seed: int, mix: dict[str, float] = LIFE) -> Iterator[str]:
 def lesson(rng: random.Random) -> tuple[str, str]:
     """A prompt and the answer that alignment teaches.
 
-    A fifth are plain documents with an empty prompt (replay), so that an aligned
+    A quarter are plain documents with an empty prompt (replay), so that an aligned
     model does not forget its language.
     """
     chance = rng.random()
-    if chance < 0.33:
+    if chance < 0.31:
         return emotions.answered_scenario(rng)
-    if chance < 0.63:
+    if chance < 0.60:
         return facts.answered_question(rng)
-    if chance < 0.80:
+    if chance < 0.75:
         return groups.kind_continuation(rng)
-    return "", neutral(rng) if rng.random() < 0.5 else emotions.story(rng)
+    return "", rng.choice((neutral, emotions.story, facts.document, groups.document))(
+        rng
+    )
