@@ -53,7 +53,7 @@ class Part:
     title: str
     task: Task
     controls: Callable[[LM], dict[str, Control]]
-    checks: tuple[Callable[[LM], checks.Check | None], ...] = ()
+    recounts: tuple[Callable[[LM], checks.Check | None], ...] = ()
     """Computations of a sample by other means; None where one cannot be done."""
 
 
@@ -186,7 +186,7 @@ def run(
 def _measure(lm: LM, part: Part, seed: int) -> dict[str, Any]:
     start = perf_counter()
     results = evaluate(lm, part.task, part.controls(lm), seed=seed)
-    made = [check(lm) for check in part.checks]
+    made = [check(lm) for check in part.recounts]
     return {
         **json.loads(results.to_json()),
         "checks": [asdict(check) for check in made if check is not None],
