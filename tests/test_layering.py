@@ -6,8 +6,8 @@ from pathlib import Path
 import contrans
 
 FLOORS = [
-    {"types", "registry", "seeds", "layer_ranges", "rows", "fingerprint"},
-    {"store", "mapped", "data", "zoo", "models", "library"},
+    {"types", "registry", "seeds", "layer_ranges", "rows", "fingerprint", "files"},
+    {"anatomy", "store", "mapped", "data", "zoo", "models", "library"},
     {"hooks", "hooks_logits", "resume"},
     {"activations", "neurons"},
     {"concept", "linear_map", "solver"},
