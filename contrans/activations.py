@@ -51,7 +51,8 @@ def compiled_blocks(lm: LM) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for block in lm.blocks:
-            if "forward" not in vars(block):
+            own = vars(block).get("forward")  # transformers 4 leaves the class's own
+            if own is None or getattr(own, "__func__", None) is type(block).forward:
                 forward = partial(_compiled(type(block)), block)
                 stack.enter_context(replaced_forward(block, forward))
         yield
