@@ -116,6 +116,8 @@ def main() -> None:
         )
         for entry in found
     ]
+    left = [name for name in PROGRAMS if name not in chosen.only]
+    left += [f"{', '.join(PEERS)} (other tools)"] * chosen.no_peers
     where = f"on {about['gpu']}" if gpu else "not measured on a GPU: none was at hand"
     head = [
         "# Results of the benchmarks",
@@ -127,6 +129,7 @@ def main() -> None:
         f"- date: {datetime.date.today()}",
         f"- sizes: {'quick, too small to judge by' if chosen.quick else 'full'}",
         f"- GPU: {where}",
+        *([f"- not run: {', '.join(left)}"] if left else []),
         "",
         "| job | ratio | value | bar | |",
         "| --- | --- | --- | --- | --- |",
