@@ -90,7 +90,8 @@ def check_harness(lm: LM, task: TruthfulQATask, sample: int) -> Check | None:
         for row, question in enumerate(some.questions)
         for answer, true in question.mc1
     ]
-    theirs = HFLM(
+    harness: Any = HFLM
+    theirs = harness(
         pretrained=lm.model,
         tokenizer=copy.deepcopy(lm.tokenizer),
         max_length=lm.context,

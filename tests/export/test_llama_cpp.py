@@ -292,7 +292,7 @@ def test_both_ends_of_the_layer_range_count(model, small, ids, vector):
 
 def test_states_of_the_last_prompt_are_not_used_again(model, small, vector):
     """`Llama` keeps them, and they were made with another vector."""
-    steer = Steer(vector, layers=[1])
+    steer = Steer(vector, layers=[1], strength=6.0)
 
     def say(llm) -> str:
         return llm(TEXT, max_tokens=12, temperature=0.0)["choices"][0]["text"]
