@@ -35,14 +35,19 @@ def atomic(path: Path, *, force: bool = False) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise OSError(
-            error.errno,
-            f"could not write {path}: {error.strerror or error}; nothing was changed. "
-            "Free some space or choose another folder, then run the same command again",
-        ) from error
+        raise unwritten(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def unwritten(path: Path, error: OSError) -> OSError:
+    """The error that says what could not be written, and what to do."""
+    return OSError(
+        error.errno,
+        f"could not write {path}: {error.strerror or error}; nothing was changed. "
+        "Free some space or choose another folder, then run the same command again",
+    )
 
 
 def write_text(path: Path, text: str, *, force: bool = False) -> None:

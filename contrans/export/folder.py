@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from contrans.files import unwritten
+
 MARK = "contrans.json"
 """Index of a folder that contrans wrote."""
 
@@ -67,10 +69,7 @@ def new_folder(path: Path, *, force: bool = False, room: int = 0) -> Iterator[Pa
             file.chmod(0o644)
         _replace(temporary, path)
     except OSError as error:
-        raise OSError(
-            error.errno,
-            f"could not write {path}: {error.strerror or error}; nothing was changed",
-        ) from error
+        raise unwritten(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

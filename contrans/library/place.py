@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from contrans.files import unwritten
+
 LOCK_SECONDS = 120.0
 """How long to wait for another process that writes to the same folder."""
 _EXTRAS = {"s3": "contrans[s3]", "s3a": "contrans[s3]"}
@@ -199,11 +201,7 @@ def _written(path: Path, data: bytes) -> Iterator[Path]:
     except FileExistsError:
         raise
     except OSError as error:
-        raise OSError(
-            error.errno,
-            f"could not write {path}: {error.strerror or error}; nothing was changed. "
-            "Free some space or choose another folder, then run the same command again",
-        ) from error
+        raise unwritten(path, error) from error
     finally:
         part.unlink(missing_ok=True)
 
