@@ -31,7 +31,7 @@ def train(
     ],
     seed: options.Seed = 0,
 ) -> None:
-    """Train every embedded model again (hours).
+    """Train every embedded model again (about 25 minutes on two cores).
 
     On generated text, on the CPU; an interrupted training goes on.
     Use the result with CONTRANS_ZOO=DIR contrans demo.
@@ -72,7 +72,7 @@ def evidence(
     ] = None,
     force: options.Force = False,
 ) -> None:
-    """Print every acceptance figure of the zoo, with its bar (half an hour a set).
+    """Print every acceptance figure of the zoo, with its bar (10 to 20 minutes a set).
 
     On held-out templates: emotions, honesty and fairness with all their controls, the
     map fitted on neutral text, strength 0, and the effect over strength. Finished

@@ -135,6 +135,8 @@ def emotions(
             "target layer": float(main.layers[1]),
             "perplexity ratio": _value(results, "ridge")["perplexity"]["ratio"],
             "n": float(results["task"]["n"]),
+            "broad map, cosine": results["diagnosis"]["cosine_own"],
+            "broad map, warned": float(bool(results["diagnosis"]["warnings"])),
         }
         other_job, _, _ = done[EMOTIONS[(index + 1) % len(EMOTIONS)]]
         crossed = plant(
