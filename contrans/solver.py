@@ -41,9 +41,14 @@ _SOLVED = 1e-9
 def gram(x: Float[Tensor, "n width"]) -> Float[Tensor, "n n"]:
     """`X X^T` in float64; on a CPU only the lower triangle holds it, in half the time."""
     wide = x.double()
-    if wide.device.type != "cpu":
-        return wide @ wide.mT
-    return _lower_products(wide)
+    return wide @ wide.mT if wide.device.type != "cpu" else _lower_products(wide)
+
+
+def _gram_times(g: Float[Tensor, "n n"], a: Tensor) -> Tensor:
+    """What `gram` made, times some columns."""
+    if g.device.type != "cpu":
+        return g @ a
+    return g @ a + g.mT @ a - g.diagonal()[:, None] * a
 
 
 def _lower_products(z: Float[Tensor, "rows n"]) -> Float[Tensor, "rows rows"]:
@@ -80,18 +85,18 @@ def minimum_norm(
         x: states of some texts in the source model.
         y: states of the same texts in the target model.
     """
-    right = x.double() @ v.double().mT
+    x = x.double()
     if len(x) <= x.shape[1]:
-        g = gram(x)
+        right, g = x @ v.double().mT, gram(x)
         factor, failed = torch.linalg.cholesky_ex(g)
         if not failed:
-            full = g.tril() + g.tril(-1).mT if x.device.type == "cpu" else g
             a = torch.cholesky_solve(right, factor)
-            a += torch.cholesky_solve(right - full @ a, factor)
-            miss = (right - full @ a).norm(dim=0) / right.norm(dim=0).clamp_min(1e-300)
+            a += torch.cholesky_solve(right - _gram_times(g, a), factor)
+            miss = (right - _gram_times(g, a)).norm(dim=0)
+            miss /= right.norm(dim=0).clamp_min(1e-300)
             if bool((miss < _SOLVED).all()) and bool(torch.isfinite(a).all()):
                 return _times(a.mT, y)
-    spectrum = Spectrum.of(x.double())
+    spectrum = Spectrum.of(x)
     a = spectrum.u @ ((spectrum.v.mT @ v.double().mT) / spectrum.s[:, None])
     return _times(a.mT, y)
 

@@ -4,7 +4,8 @@ Sorted rows that share a beginning stand together, so the tree is a list of rows
 number of tokens that each shares with the one before it. Nothing here knows a model.
 """
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -144,13 +145,19 @@ class Packed:
         return mask
 
 
-def bins(parts: Sequence[Packed], capacity: int) -> Iterator[list[Packed]]:
-    """Pieces in rows of at most `capacity` tokens, or of one piece that is longer."""
-    row: list[Packed] = []
+def bins(parts: Sequence[Packed], capacity: int) -> list[list[Packed]]:
+    """Pieces in rows of at most `capacity` tokens, or of one piece that is longer.
+
+    Longest first, each into the fullest row that still holds it (best fit decreasing).
+    """
+    rows: list[list[Packed]] = []
+    spare: list[tuple[int, int]] = []  # tokens left in a row, and which: in order
     for part in sorted(parts, key=lambda part: -len(part.ids)):
-        if row and sum(len(p.ids) for p in row) + len(part.ids) > capacity:
-            yield row
-            row = []
-        row.append(part)
-    if row:
-        yield row
+        size = len(part.ids)
+        at = bisect_left(spare, (size, 0))
+        left, row = spare.pop(at) if at < len(spare) else (capacity, len(rows))
+        if row == len(rows):
+            rows.append([])
+        rows[row].append(part)
+        insort(spare, (left - size, row))
+    return rows

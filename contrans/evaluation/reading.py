@@ -293,7 +293,7 @@ class Reading:
         """Pieces that need no further splitting, in packed or forked rows."""
         kind = self.lm.device.type
         if capacity:
-            rows = list(bins(leaves, capacity))
+            rows = bins(leaves, capacity)
             limit = len(rows)
         else:
             rows = [[leaf] for leaf in sorted(leaves, key=lambda p: len(p.ids))]

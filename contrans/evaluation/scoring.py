@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from contrans.activations import Progress, batch_tokens
@@ -21,8 +21,9 @@ from contrans.models import LM
 
 LOGITS_PER_BATCH = 1 << 28
 """Numbers in one batch of logits at most; 1 GiB in float32."""
-SLOTS = 512
-"""Positions whose log-softmax is taken at once."""
+AT_ONCE = {"cpu": 1 << 19}
+"""Numbers whose logarithm of summed exponentials is taken at once: what a cache holds."""
+AT_ONCE_ELSEWHERE = 1 << 26
 _ANCHORS = ("\n", ".", "x")
 
 
@@ -220,13 +221,9 @@ def score_continuations_under(
     budget = _budget(lm, tokens_per_batch)
     for found in Reading(lm, rows, wanted, budget, controls, share).found():
         right = following[starts[found.row] + found.column + 1]
-        for part in torch.arange(len(right)).split(SLOTS):
-            here = found.logits[found.slot[part].to(found.logits.device)].float()
-            target = right[part].to(here.device)
-            logs = here.log_softmax(-1).gather(-1, target[:, None])[:, 0]
-            missed = (here.argmax(-1) != target).long()
-            total[found.control].index_add_(0, found.row[part], logs.double().cpu())
-            misses[found.control].index_add_(0, found.row[part], missed.cpu())
+        logs, greedy = _log_probabilities(found.logits, found.slot, right)
+        total[found.control].index_add_(0, found.row, logs)
+        misses[found.control].index_add_(0, found.row, (greedy != right).long())
         scored += len(right)
         if progress is not None:
             progress(len(rows) * scored // every, len(rows))
@@ -235,6 +232,28 @@ def score_continuations_under(
         ContinuationScores(total[i], tokens, misses[i] == 0)
         for i in range(len(controls))
     ]
+
+
+def _log_probabilities(
+    logits: Float[Tensor, "slots vocabulary"],
+    slot: Int[Tensor, " uses"],
+    target: Int[Tensor, " uses"],
+) -> tuple[Float[Tensor, " uses"], Int[Tensor, " uses"]]:
+    """Log-probability of `target` in row `slot`, and the likeliest token of that row."""
+    at_once = AT_ONCE.get(logits.device.type, AT_ONCE_ELSEWHERE)
+    size = max(at_once // logits.shape[-1], 1)
+    used, place = slot.unique(return_inverse=True)
+    if len(used) == len(logits):
+        parts = logits.split(size)
+    else:
+        parts = (logits[part.to(logits.device)] for part in used.split(size))
+    sums, best = [], []
+    for part in parts:
+        sums.append(part.float().logsumexp(-1))
+        best.append(part.argmax(-1))
+    picked = logits[slot.to(logits.device), target.to(logits.device)].double().cpu()
+    logs = picked - torch.cat(sums).double().cpu()[place]
+    return logs, torch.cat(best).cpu()[place]
 
 
 def _empty() -> ContinuationScores:
