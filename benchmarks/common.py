@@ -20,7 +20,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import scipy.linalg.blas  # noqa: F401  (loads the BLAS whose threads are limited)
 import torch
+from threadpoolctl import threadpool_limits
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -100,6 +102,7 @@ def arguments(description: str) -> argparse.Namespace:
     found = parser.parse_args()
     found.rounds = found.rounds or (3 if found.quick else 5)
     torch.set_num_threads(found.threads)
+    threadpool_limits(found.threads, user_api="blas")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return found
 

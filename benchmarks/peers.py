@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 PEERS = {
@@ -37,17 +38,10 @@ def environment(peer: str) -> Path:
     if done.exists():
         return python
     shutil.rmtree(folder, ignore_errors=True)
-    uv = shutil.which("uv")
-    wanted = [PEERS[peer], "-e", str(HERE.parent)]
-    if uv:
-        subprocess.run(
-            [uv, "venv", "-q", "-p", sys.executable, str(folder)], check=True
-        )
-        cpu = [] if shutil.which("nvidia-smi") else ["--torch-backend", "cpu"]
-        install = [uv, "pip", "install", "-q", "-p", str(python), *cpu, *wanted]
-    else:
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        install = [str(python), "-m", "pip", "install", "-q", *wanted]
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    torch = f"torch=={version('torch').partition('+')[0]}"  # the one that runs us
+    install = [str(python), "-m", "pip", "install", "-q", torch]
+    install += [PEERS[peer], "-e", str(HERE.parent)]
     subprocess.run(install, check=True, stdout=sys.stderr)
     done.touch()
     return python
@@ -55,6 +49,7 @@ def environment(peer: str) -> Path:
 
 def steering_vectors(lm, texts: list[str], vector) -> dict[str, Callable]:
     """Collecting and generating by steering-vectors."""
+    import torch
     from steering_vectors import SteeringVector, train_steering_vector
 
     half = len(texts) // 2
@@ -66,21 +61,29 @@ def steering_vectors(lm, texts: list[str], vector) -> dict[str, Callable]:
             lm.model, lm.tokenizer, samples, batch_size=32, read_token_index=-1
         ).layer_activations
 
+    def difference(vectors):
+        return torch.stack([vectors[layer] for layer in range(lm.layers)])
+
     def generate(run):
         with steering.apply(lm.model):
             return run()
 
-    return {"collect": train, "generate": generate}
+    return {"collect": train, "difference": difference, "generate": generate}
 
 
 def repeng(lm, texts: list[str], vector) -> dict[str, Callable]:
     """Collecting and generating by repeng."""
+    import torch
     from repeng import ControlModel, ControlVector
     from repeng.extract import batched_get_hiddens
 
     def hiddens():
         layers = list(range(lm.layers))
         return batched_get_hiddens(lm.model, lm.tokenizer, texts, layers, 32)
+
+    def difference(states):
+        means = [_halves(torch.from_numpy(states[layer])) for layer in range(lm.layers)]
+        return torch.stack(means)
 
     def generate(run):
         control = ControlModel(lm.model, [6])
@@ -91,11 +94,12 @@ def repeng(lm, texts: list[str], vector) -> dict[str, Callable]:
         finally:
             control.unwrap()
 
-    return {"collect": hiddens, "generate": generate}
+    return {"collect": hiddens, "difference": difference, "generate": generate}
 
 
 def nnsight(lm, texts: list[str], _vector) -> dict[str, Callable]:
     """Collecting by nnsight."""
+    import torch
     from nnsight import LanguageModel
 
     traced = LanguageModel(lm.model, tokenizer=lm.tokenizer)
@@ -104,11 +108,24 @@ def nnsight(lm, texts: list[str], _vector) -> dict[str, Callable]:
         found = []
         for start in range(0, len(texts), 32):
             with traced.trace(texts[start : start + 32]):
-                saved = [block.output.save() for block in traced.model.layers]
-            found.append([getattr(s, "value", s) for s in saved])
+                saved = list().save()
+                for block in traced.model.layers:
+                    saved.append(block.output)
+            found.append([(s if torch.is_tensor(s) else s[0])[:, -1] for s in saved])
         return found
 
-    return {"collect": collect}
+    def difference(batches):
+        return torch.stack(
+            [_halves(torch.cat(parts)) for parts in zip(*batches, strict=True)]
+        )
+
+    return {"collect": collect, "difference": difference}
+
+
+def _halves(states):
+    """Mean of the first half of the rows minus that of the second."""
+    half = len(states) // 2
+    return states[:half].mean(0) - states[half:].mean(0)
 
 
 def inside(peer: str) -> None:
@@ -144,6 +161,13 @@ def inside(peer: str) -> None:
         "nnsight": nnsight,
     }
     theirs = makers[peer](lm, texts, vector)
+    states = collect(lm, texts).values
+    ours = torch.stack([_halves(states[:, layer]) for layer in range(lm.layers)])
+    with torch.no_grad():
+        gap = theirs["difference"](theirs["collect"]()).cpu() - ours
+    inner = slice(0, lm.layers - 1)  # many tools give the last state after the norm
+    error = float(gap[inner].norm() / ours[inner].norm())
+    checks = {"mean differences, relative error below the last block": f"{error:.1e}"}
     times = race(
         {
             peer: theirs["collect"],
@@ -153,7 +177,8 @@ def inside(peer: str) -> None:
         options,
     )
     ratios = [Ratio(f"{peer} / contrans", ratio(times, peer, "contrans"), 1.7)]
-    found = [Report(f"collect, {peer}", f"{len(texts)} prompts", times, ratios)]
+    on = f"{len(texts)} prompts"
+    found = [Report(f"collect, {peer}", on, times, ratios, checks)]
     if "generate" in theirs:
         ids = torch.tensor([lm.encode(texts[:1])[0]])
         new = 16 if options.quick else 64
