@@ -192,10 +192,15 @@ def inside(peer: str) -> None:
             {
                 peer: lambda: theirs["generate"](plain),
                 "contrans": lambda: tokens(lm, ids, new, steer),
+                "unsteered": plain,
             },
             options,
+            more=4,
         )
-        ratios = [Ratio(f"{peer} / contrans", ratio(times, peer, "contrans"), 0.98)]
+        ratios = [
+            Ratio(f"{peer} / contrans", ratio(times, peer, "contrans"), 0.98),
+            Ratio("unsteered / contrans", ratio(times, "unsteered", "contrans"), 0.98),
+        ]
         checks = {"same tokens": same}
         found.append(
             Report(f"generate, {peer}", f"{new} tokens, batch 1", times, ratios, checks)
