@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 
 from contrans.control import NoControl, Steer, compose
 from contrans.evaluation import forwards, reading
-from contrans.evaluation.prefix_tree import PrefixTree, Span, shared
+from contrans.evaluation.prefix_tree import PrefixTree, Span, bins, shared
 from contrans.evaluation.scoring import (
     last_token_logits,
     last_token_logits_under,
@@ -312,6 +312,21 @@ def test_a_tree_holds_every_token_once_behind_its_own_beginning(rows, capacity):
             covered[i] |= set(range(span.depth, len(tree.rows[i])))
     for row, found in zip(tree.rows, covered, strict=True):
         assert found == set(range(len(row)))
+
+
+@given(st.lists(st.integers(1, 12), min_size=1), st.integers(1, 9))
+def test_rows_are_filled_and_never_overflow(sizes, capacity):
+    tree = PrefixTree([[i] * size for i, size in enumerate(sizes)])
+    parts = [tree.pack(Span(i, i + 1, 0)) for i in range(len(sizes))]
+    rows = bins(parts, capacity)
+    packed = [part for row in rows for part in row]
+    assert sorted(map(id, packed)) == sorted(map(id, parts))
+    filled = [sum(len(part.ids) for part in row) for row in rows]
+    assert all(
+        size <= capacity or len(row) == 1
+        for size, row in zip(filled, rows, strict=True)
+    )
+    assert sum(2 * size <= capacity for size in filled) <= 1
 
 
 @given(st.lists(st.integers(0, 1)), st.lists(st.integers(0, 1)))

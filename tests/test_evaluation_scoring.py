@@ -11,13 +11,15 @@ from hypothesis import given, settings, strategies as st
 
 from contrans.control import Steer
 from contrans.data import Item, load_concept
-from contrans.evaluation import ChoicesTask, LikelihoodTask, make_task
+from contrans.evaluation import ChoicesTask, LikelihoodTask, make_task, scoring
+from contrans.evaluation.forwards import refuse_overflow
 from contrans.evaluation.scoring import (
     continuation_ids,
     fit,
     last_token_logits,
     score_continuations,
 )
+from contrans.seeds import generator
 from contrans.types import PromptPairs
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -139,6 +141,30 @@ def test_empty_items_and_nan_are_refused(llama, make_lm):
         broken.blocks[0].mlp.c_proj.bias.fill_(float("nan"))
     with pytest.raises(ValueError, match="NaN or infinite logits in 'tiny-gpt2'"):
         score_continuations(broken, [([3], [4])])
+
+
+@pytest.mark.parametrize("at_once", [1, 21, 1 << 19])
+@pytest.mark.parametrize("slots", [[0, 1, 2, 3, 3, 1], [2, 0, 2]])
+def test_log_probabilities_of_any_rows_in_any_pieces(monkeypatch, at_once, slots):
+    monkeypatch.setitem(scoring.AT_ONCE, "cpu", at_once)
+    logits = 5 * torch.randn(4, 7, generator=generator(0))
+    logits[1, 2] = -torch.inf  # a token that is masked out
+    slot = torch.tensor(slots)
+    target = torch.arange(len(slots))
+    found, best = scoring._log_probabilities(logits, slot, target)
+    expected = logits.double().log_softmax(-1)[slot, target]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert torch.equal(best, logits.argmax(-1)[slot])
+
+
+def test_infinite_logits_are_refused_and_masked_ones_are_not(llama):
+    logits = torch.zeros(2, 3)
+    logits[0, 1] = -torch.inf
+    refuse_overflow(llama, logits)
+    for broken in (torch.inf, torch.nan):
+        logits[1, 2] = broken
+        with pytest.raises(ValueError, match="NaN or infinite logits"):
+            refuse_overflow(llama, logits)
 
 
 def test_continuation_ids_are_how_the_tokenizer_goes_on(llama, unpadded):
