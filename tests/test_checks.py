@@ -7,13 +7,21 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from contrans.checks import Report, SuiteError, output, parse_suite
 from contrans.checks.baseline import read_baseline, write_baseline
-from contrans.checks.judging import Place, judge_baseline, judge_bound, judge_controls
+from contrans.checks.judging import (
+    Place,
+    judge_baseline,
+    judge_bound,
+    judge_controls,
+    tail_p,
+)
 from contrans.checks.measure import Measured
 from contrans.checks.running import plan
 from contrans.checks.suite import Bound, Controls
+from contrans.evaluation.paired import RESAMPLES, paired
 
 GOOD = """
 name: mine
@@ -96,6 +104,13 @@ def test_a_suite_is_read_and_planned_once_each():
         (GOOD, "", "the file is empty"),
         (GOOD, "- 1", "the file is a list"),
         ("models: {m: zoo/large}", "", "models: this field is missing"),
+        ("min: 0.3", "min: .nan", r"line 10.*effect\.min: nan will.*finite number"),
+        ("max: 1.2", "max: .inf", r"line 13.*ratio\.max: inf will not do"),
+        (
+            "builtin}",
+            "builtin, better: higher}",
+            "line 8, .*better is not for perplexi",
+        ),
     ],
 )
 def test_mistakes_are_told_with_line_and_field(old, new, said):
@@ -173,6 +188,81 @@ def test_a_regression_is_caught_and_the_same_again_is_none():
     assert case.status == "pass"
     (case,) = judge_baseline([(lower, True)], [bad], [good], tolerance=0.0)
     assert case.status == "fail"  # neither way is better
+
+
+@pytest.mark.parametrize(("tasks", "confidence"), [(1, 0.95), (150, 0.95), (3, 0.999)])
+def test_a_clear_regression_fails_however_many_tasks_there_are(tasks, confidence):
+    good, bad = measured(np.ones(126)), measured(np.zeros(126))
+    texts = tuple((40.0 + i, 20.0) for i in range(30))
+    worse = tuple((loss + 20 + i % 3, n) for i, (loss, n) in enumerate(texts))
+    place = replace(PLACE, confidence=confidence)
+    now = [bad, Measured((), worse), *[good] * (tasks - 1)]
+    then = [good, Measured((), texts), *[good] * (tasks - 1)]
+    cases = judge_baseline([(place, False)] * len(now), now, then, tolerance=0.0)
+    assert [case.status for case in cases] == ["fail"] * 2 + ["pass"] * (tasks - 1)
+
+
+def test_two_items_are_never_sure_in_a_large_suite():
+    good = measured([0.4, 0.6])
+    bad = measured([0.3, 0.5])  # the change has no spread at all
+    now, then = [bad, *[good] * 149], [good] * 150
+    cases = judge_baseline([(PLACE, False)] * 150, now, then, tolerance=0.0)
+    assert {case.status for case in cases} == {"pass"}
+
+
+def test_tails_of_p_values_go_on_where_the_draws_end():
+    drawn, floor = np.random.default_rng(0).normal(size=80), 1 / (RESAMPLES + 1)
+    at = np.linspace(0.0, 3.0, 61)
+    found = [paired(drawn - drawn.mean() + x, np.zeros(80)) for x in at]
+    p = [tail_p(one, 0.0, below=False) for one in found]
+    assert p == sorted(p, reverse=True)
+    for one, value, x in zip(found, p, at, strict=True):
+        share = one.p_above(0.0)
+        assert value == share if share > floor else value <= floor
+        assert value >= 0.5**80
+        if share == floor:
+            exact = stats.ttest_1samp(drawn - drawn.mean() + x, 0.0).pvalue / 2
+            expected = max(exact, 0.5**80)
+            assert np.log(value) == pytest.approx(np.log(expected), rel=0.1)
+    mirrored = paired(np.zeros(80), drawn - drawn.mean() + 3.0)
+    assert tail_p(mirrored, 0.0, below=True) == pytest.approx(p[-1], rel=0.5)
+
+
+def test_few_items_are_as_uncertain_where_less_is_better():
+    """One of twenty changed: widened for small samples, whichever way is better."""
+    then, now = measured([0] * 19 + [1]), measured([0] * 20)
+    lower = replace(PLACE, sign=-1.0)
+    for old, other in ((then, now), (replace(then, items="other"), now)):
+        up, down = (
+            judge_baseline([(place, False)], [a], [b], tolerance=0.0)[0]
+            for place, a, b in ((lower, other, old), (PLACE, old, other))
+        )
+        assert (up.low, up.high) == (down.low, down.high)
+        assert (up.value, up.low < 0) == (pytest.approx(0.05), True)
+    ends = [
+        (case.low, case.high)
+        for place, a, b in ((lower, now, then), (PLACE, then, now))
+        for case in judge_bound(place, "effect", Bound(min=0), a, b)
+        + judge_controls(place, Controls(), a, b, [b])
+    ]
+    assert len(ends) == 4
+    assert len(set(ends)) == 1
+
+
+def test_what_differs_is_not_compared_and_the_reason_is_told():
+    good, bad = measured(np.ones(30)), measured(np.zeros(30))
+    text = Measured((), ((8.0, 4.0),) * 9, "perplexity", (), "a", "texts")
+    for now, then, said in (
+        (replace(bad, metric="positive preferred"), good, "holds accuracy, not positi"),
+        (text, good, "holds accuracy, not perplexity"),
+        (text, replace(text, items="others"), "on other texts"),
+        (text, replace(text, losses=text.losses[:8]), "on other texts"),
+        (text, replace(text, tokenizer="b"), "another tokenizer"),
+        (good, None, "not in the baseline"),
+    ):
+        (case,) = judge_baseline([(PLACE, False)], [now], [then], tolerance=0.0)
+        assert (case.status, case.value) == ("undecided", None)
+        assert said in case.said
 
 
 def test_noise_fails_no_build():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy import stats
 
 from contrans.checks.measure import FLUENCY, Measured
 from contrans.checks.suite import Bound, Controls
@@ -91,10 +92,23 @@ def _estimate(
         alone = [(0.0, count) for _, count in now.losses]  # a perplexity of one
         against = base.losses if kind == "ratio" and base is not None else alone
         return ratio_of_perplexities(now.losses, against, **options)
-    values = np.array(now.values)
     if kind == "score" or base is None:
-        return single(values, **options)
-    return paired(place.sign * values, place.sign * np.array(base.values), **options)
+        return single(np.array(now.values), **options)
+    return _gain(place, now, base)
+
+
+def _gain(place: Place, now: Measured, then: Measured) -> Difference:
+    """Now minus then, a gain above zero; paired where the items are the same.
+
+    Where less is better the sides are swapped, so that scores stay as they are and
+    those of 0 and 1 are still known as such.
+    """
+    sides = [np.array(now.values), np.array(then.values)]
+    if place.sign < 0:
+        sides.reverse()
+    same = now.items == then.items and len(now.values) == len(then.values)
+    compare = paired if same else unpaired
+    return compare(*sides, seed=place.seed, confidence=place.confidence)
 
 
 def judge_controls(
@@ -105,15 +119,7 @@ def judge_controls(
     draws: Sequence[Measured],
 ) -> list[Case]:
     """The vector against random ones of its length; every draw counts."""
-    options = {"seed": place.seed, "confidence": place.confidence}
-    ahead = [
-        paired(
-            place.sign * np.array(now.values),
-            place.sign * np.array(draw.values),
-            **options,
-        )
-        for draw in draws
-    ]
+    ahead = [_gain(place, now, draw) for draw in draws]
     verdicts: list[Status] = [
         _side(gap.low > controls.margin, gap.high < controls.margin) for gap in ahead
     ]
@@ -152,12 +158,13 @@ def judge_baseline(
         before: the same from the baseline; None where it has no such entry.
         tolerance: changes for the worse up to this are none.
     """
+    unlike = [_unlike(*sides) for sides in zip(now, before, strict=True)]
     compared: Mapping[int, Difference] = {
         i: _change(place, new, old)
         for i, ((place, _), new, old) in enumerate(
             zip(places, now, before, strict=True)
         )
-        if old is not None and _comparable(new, old)
+        if old is not None and unlike[i] is None
     }
     p_values = [
         _p_worse(found, places[i][1], tolerance, texts=bool(now[i].losses))
@@ -168,12 +175,7 @@ def judge_baseline(
     for i, (place, _) in enumerate(places):
         asked = "no worse than the baseline"
         if i not in compared:
-            said = (
-                "not in the baseline"
-                if before[i] is None
-                else "the baseline was measured with another tokenizer"
-            )
-            said += "; write it anew with --update-baseline"
+            said = f"{unlike[i]}; write it anew with --update-baseline"
             cases.append(_case(place, asked, "undecided", now[i].metric, None, said))
             continue
         found, p = compared[i], adjusted[i]
@@ -185,20 +187,25 @@ def judge_baseline(
     return cases
 
 
-def _comparable(new: Measured, old: Measured) -> bool:
-    return not new.losses or (
-        new.tokenizer == old.tokenizer and len(new.losses) == len(old.losses)
-    )
+def _unlike(new: Measured, old: Measured | None) -> str | None:
+    """Why two measurements cannot be compared; None where they can."""
+    if old is None:
+        return "not in the baseline"
+    if new.metric != old.metric or bool(new.losses) != bool(old.losses):
+        return f"the baseline holds {old.metric or 'scores'}, not {new.metric}"
+    if new.losses and (new.items, len(new.losses)) != (old.items, len(old.losses)):
+        return "the baseline was measured on other texts"
+    if new.losses and new.tokenizer != old.tokenizer:
+        return "the baseline was measured with another tokenizer"
+    return None
 
 
 def _change(place: Place, new: Measured, old: Measured) -> Difference:
-    """Now minus then, a gain above zero; for texts now divided by then."""
-    options = {"seed": place.seed, "confidence": place.confidence}
+    """The gain since then; for texts now divided by then."""
     if new.losses:
+        options = {"seed": place.seed, "confidence": place.confidence}
         return ratio_of_perplexities(new.losses, old.losses, **options)
-    sides = [place.sign * np.array(side.values) for side in (new, old)]
-    same = new.items == old.items and len(new.values) == len(old.values)
-    return paired(*sides, **options) if same else unpaired(*sides, **options)
+    return _gain(place, new, old)
 
 
 def _p_worse(
@@ -207,10 +214,44 @@ def _p_worse(
     """One-sided p-value of "it is not worse by more than the tolerance"."""
     tolerance = max(tolerance, ROUNDING)
     if texts:
-        return found.p_above(1.0 + tolerance)
-    worse = found.p_below(-tolerance)
-    # Either direction: two tests, each of which may be the smaller by chance.
-    return min(2 * min(worse, found.p_above(tolerance)), 1.0) if either else worse
+        return tail_p(found, 1.0 + tolerance, below=False, logs=True)
+    worse = tail_p(found, -tolerance, below=True)
+    if not either:
+        return worse
+    # Two tests, each of which may be the smaller by chance.
+    return min(2 * min(worse, tail_p(found, tolerance, below=False)), 1.0)
+
+
+def tail_p(
+    found: Difference, bound: float, *, below: bool, logs: bool = False
+) -> float:
+    """One-sided p-value of "the truth is not beyond `bound`", also far in the tail.
+
+    It is the share of resampled means that are not beyond the bound. Where none is,
+    that share says only "below one in so many draws", which corrected for many
+    comparisons is never significant. There the tail goes on as that of Student's t
+    with n - 1 degrees of freedom, from the mean and the spread of the draws. It is
+    never above the share, and never below 2^-n, the least that n items can show when
+    each is as likely to go up as down (the sign test). It errs on the safe side for
+    scores of 0 and 1; like a t-test it is too sure of few items whose changes are
+    very lopsided.
+
+    Args:
+        found: the difference or ratio.
+        bound: what it is compared with.
+        below: whether small p-values mean "less than the bound", not "more".
+        logs: measure distances in logarithms, for a ratio.
+    """
+    share = found.p_below(bound) if below else found.p_above(bound)
+    if share > 1 / (len(found.draws) + 1):
+        return share
+    draws, edge = found.draws, bound
+    if logs:
+        draws, edge = np.log(draws), np.log(bound)
+    spread = draws.std() * np.sqrt(found.n / (found.n - 1))
+    gap = abs(draws.mean() - edge)
+    tail = float(stats.t.sf(gap / spread, found.n - 1)) if spread > 0 else 0.0
+    return min(share, max(tail, 0.5**found.n))
 
 
 def _case(

@@ -16,9 +16,12 @@ Better = Literal["higher", "lower", "neither"]
 
 
 class Part(BaseModel):
-    """A block of the file: no unknown fields, nothing changes afterwards."""
+    """A block of the file: no unknown fields, nothing changes afterwards.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Numbers are finite: no interval is ever on one side of NaN.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _named(value: Any) -> Any:
@@ -140,6 +143,11 @@ class TaskSpec(Part):
                 raise ValueError(
                     f"{name} is for {owner[name]}, not for {kind}; leave it out"
                 )
+        if kind == "perplexity" and self.better is not None:
+            raise ValueError(
+                "better is not for perplexity, of which less is always better; leave "
+                "it out"
+            )
         if kind in ("perplexity", "task") and self.split is not None:
             raise ValueError(f"split is not for {kind}; leave it out")
         if kind == "task" and self.data is None:
