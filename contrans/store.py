@@ -18,7 +18,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 import contrans
-from contrans.files import atomic, digest, write_json
+from contrans.files import atomic, digest, write_text
 from contrans.types import (
     ConceptVector,
     FitReport,
@@ -251,13 +251,19 @@ class Cache:
         return (self.folder / f"{digest(key)}.json").exists()
 
     def json(self, key: Any, make: Callable[[], Any]) -> Any:
-        """The plain value under `key`, made and kept on first use."""
+        """The plain value under `key`, made and kept on first use.
+
+        It is the same on every use, as JSON gives it back: tuples are lists, keys are
+        texts. NaN and infinity stay what they are.
+        """
         return self._get(
             key,
-            make,
+            lambda: json.loads(json.dumps(make())),
             ".json",
             lambda path: json.loads(path.read_text(encoding="utf-8")),
-            lambda value, path, force: write_json(path, value, force=force),
+            lambda value, path, force: write_text(
+                path, json.dumps(value, indent=2) + "\n", force=force
+            ),
         )
 
     def _get(

@@ -226,6 +226,16 @@ def test_a_damaged_cache_entry_is_made_again(tmp_path, damage):
     assert_equal(load(entry), vector())
 
 
+def test_a_plain_value_is_the_same_on_every_use(tmp_path):
+    cache = Cache(tmp_path)
+    odd = {"pair": (1.0, float("nan")), "far": float("-inf"), 3: None}
+    first = cache.json("key", lambda: odd)
+    second = cache.json("key", lambda: pytest.fail("made twice"))
+    assert repr(first) == repr(second)
+    assert repr(first["pair"]) == "[1.0, nan]"
+    assert (cache.hits, cache.misses) == (1, 1)
+
+
 def test_a_damaged_json_entry_is_made_again(tmp_path):
     cache = Cache(tmp_path)
     cache.json("key", lambda: [1])
