@@ -7,10 +7,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from contrans.checks import Report, SuiteError, output, parse_suite
-from contrans.checks.baseline import read_baseline, write_baseline
+from contrans.checks.baseline import check_place, read_baseline, write_baseline
 from contrans.checks.judging import (
     Place,
     judge_baseline,
@@ -18,10 +19,15 @@ from contrans.checks.judging import (
     judge_controls,
     tail_p,
 )
-from contrans.checks.measure import Measured
-from contrans.checks.running import plan
+from contrans.checks.measure import Measured, check_finite
+from contrans.checks.running import plan, run_suite
+from contrans.checks.sources import find, find_file, get_task
 from contrans.checks.suite import Bound, Controls
+from contrans.checks.vectors import find_vector, read_vector
+from contrans.control import NoControl
 from contrans.evaluation.paired import RESAMPLES, paired
+from contrans.store import Cache, save
+from contrans.types import ConceptVector
 
 GOOD = """
 name: mine
@@ -101,6 +107,9 @@ def test_a_suite_is_read_and_planned_once_each():
         ),
         ("tasks:\n", "tasks:\n  t: {concept: fear}\n", "line 8, tasks.t: .* twice"),
         ("name: mine", "name: [mine", "not YAML"),
+        ("name: mine", "name: 2024-13-45", "line 2: cannot be read .*in quotes"),
+        ("name: mine", "name: &a [*a]", "something in it holds itself"),
+        (GOOD, "[" * 9999, "nested too deeply"),
         (GOOD, "", "the file is empty"),
         (GOOD, "- 1", "the file is a list"),
         ("models: {m: zoo/large}", "", "models: this field is missing"),
@@ -315,6 +324,82 @@ def test_baselines_come_back_as_they_were(tmp_path):
     (tmp_path / "b.json").write_text("{}")
     with pytest.raises(ValueError, match="is no baseline"):
         read_baseline(tmp_path / "b.json")
+
+
+def test_only_a_baseline_is_written_over(tmp_path):
+    suite, before = tmp_path / "suite.yaml", GOOD.encode()
+    suite.write_bytes(before)
+    for path in (suite, tmp_path):
+        with pytest.raises(FileExistsError, match=r"is no baseline .* not overwritten"):
+            run_suite(parse_suite(GOOD), baseline=path, update_baseline=True)
+    assert suite.read_bytes() == before
+    write_baseline(tmp_path / "b.json", "mine", {("m", "v", "t"): answers(0.3)})
+    check_place(tmp_path / "b.json")
+    check_place(tmp_path / "new.json")
+
+
+def test_a_baseline_holds_no_nan(tmp_path):
+    broken = Measured((), ((float("nan"), 4.0), (1.0, 4.0)), "perplexity")
+    with pytest.raises(ValueError, match="text under v in m: 1 of 2 numbers are NaN"):
+        write_baseline(tmp_path / "b.json", "mine", {("m", "v", "text"): broken})
+    assert not (tmp_path / "b.json").exists()
+    write_baseline(tmp_path / "b.json", "mine", {("m", "v", "t"): answers(0.3)})
+    text = (tmp_path / "b.json").read_text()
+    (tmp_path / "b.json").write_text(
+        text.replace("[0.0", "[NaN").replace("[1.0", "[NaN")
+    )
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        read_baseline(tmp_path / "b.json")
+
+
+def test_nan_says_the_same_from_the_cache(tmp_path, monkeypatch, gpt2):
+    """Also from a cache that has null in its place."""
+    from contrans.checks import measure
+
+    found = {"values": [1.0, float("nan")], "losses": [[None, 3.0]]}
+    monkeypatch.setattr(
+        measure, "_measure", lambda *_: found | {"metric": "m", "notes": []}
+    )
+    for _ in range(2):
+        fresh = measure.Measurements(Cache(tmp_path))
+        got = fresh.get(gpt2, measure.Fluency(("a",)), NoControl())
+        with pytest.raises(ValueError, match="a text: 2 of 3 numbers are NaN"):
+            check_finite(got, "a text")
+
+
+def test_a_folder_of_the_name_does_not_hide_a_concept(tmp_path):
+    (tmp_path / "anger").mkdir()
+    for task in parse_suite(GOOD).tasks.values():
+        assert get_task("t", task, tmp_path).name == "t"
+    (tmp_path / "mine.jsonl").touch()
+    assert find_file("mine.jsonl", tmp_path) == str(tmp_path / "mine.jsonl")
+    assert find_file("anger", tmp_path) == "anger"
+    assert find("anger", tmp_path) == str(tmp_path / "anger")
+
+
+def test_vectors_of_other_tools_are_read(tmp_path, monkeypatch):
+    pytest.importorskip("gguf")
+    from contrans.export.gguf import write_control_vector
+    from contrans.export.neighbours import write_steering_vectors
+
+    made = ConceptVector(
+        torch.ones(1, 4),
+        layers=(2,),
+        model="m",
+        concept="c",
+        provenance={"strength": 3},
+    )
+    save(made, tmp_path / "v.safetensors")
+    write_control_vector(made, tmp_path / "v.gguf")
+    write_steering_vectors(made, tmp_path / "v.pt")
+    for name, strength in (("v.safetensors", 3), ("v.gguf", 1), ("v.pt", 1)):
+        found = find_vector(str(tmp_path / name))
+        assert found.layers == (2,)
+        assert found.provenance.get("strength", 1) == strength
+        assert read_vector(tmp_path / name)[1] == strength
+    monkeypatch.setenv("CONTRANS_LIBRARY", str(tmp_path / "library"))
+    with pytest.raises(KeyError, match="neither a file, nor a folder"):
+        find_vector("nothing")
 
 
 def report(undecided="warn") -> Report:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import contrans
-from contrans.checks.measure import Measured
+from contrans.checks.measure import Measured, check_finite
 from contrans.files import write_text
 
 KIND = "check-baseline"
@@ -14,8 +14,34 @@ Key = tuple[str, str | None, str]
 """Model, vector (None for the model as it is) and task, as named in the suite."""
 
 
+def check_place(path: str | Path) -> None:
+    """Refuse to write a baseline over anything but a baseline.
+
+    Raises:
+        FileExistsError: when there is something else.
+    """
+    path = Path(path)
+    if not path.exists():
+        return
+    try:
+        kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        kind = None
+    if kind != KIND:
+        raise FileExistsError(
+            f"{path} exists and is no baseline of contrans check, so it is not "
+            "overwritten; name another file with --baseline, or remove this one"
+        )
+
+
 def write_baseline(path: str | Path, suite: str, found: Mapping[Key, Measured]) -> None:
-    """Write a baseline, one line per measurement, so that a diff can be read."""
+    """Write a baseline, one line per measurement, so that a diff can be read.
+
+    Raises:
+        ValueError: when a measurement is NaN or infinite.
+    """
+    for (model, vector, task), entry in found.items():
+        check_finite(entry, f"{task} under {vector or 'no edit'} in {model}")
     lines = ",\n".join(
         "  "
         + json.dumps(
@@ -55,7 +81,7 @@ def read_baseline(path: str | Path) -> dict[Key, Measured]:
         value: Any = json.loads(path.read_text(encoding="utf-8"))
         if value["kind"] != KIND:
             raise ValueError(f"its kind is {value['kind']!r}")
-        return {
+        found = {
             (entry["model"], entry["vector"], entry["task"]): Measured(
                 values=tuple(float(v) for v in entry["values"]),
                 losses=tuple((float(loss), float(n)) for loss, n in entry["losses"]),
@@ -65,8 +91,12 @@ def read_baseline(path: str | Path) -> dict[Key, Measured]:
             )
             for entry in value["entries"]
         }
-    except (ValueError, KeyError, TypeError) as error:
+        for (_, _, task), entry in found.items():
+            check_finite(entry, task)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path} is no baseline of contrans check ({type(error).__name__}: {error});"
-            " write it anew with --update-baseline"
+            " name another file, or remove this one and write it anew with "
+            "--update-baseline"
         ) from error
+    return found

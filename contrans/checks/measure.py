@@ -5,6 +5,7 @@ share a measurement share its result.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -86,8 +87,8 @@ class Measurements:
             if line not in self.notes:
                 self.notes.append(line)
         return Measured(
-            values=tuple(found["values"]),
-            losses=tuple((loss, count) for loss, count in found["losses"]),
+            values=tuple(map(_number, found["values"])),
+            losses=tuple((_number(loss), count) for loss, count in found["losses"]),
             metric=found["metric"],
             notes=tuple(found["notes"]),
             tokenizer=lm.tokenizer_hash,
@@ -121,6 +122,26 @@ class Measurements:
         found = self.cache.json(key, make)
         self._step()
         return found
+
+
+def _number(value: float | None) -> float:
+    """A number of the cache, where null stands for one that JSON does not have."""
+    return float("nan") if value is None else value
+
+
+def check_finite(found: Measured, what: str) -> None:
+    """Refuse a measurement of which nothing can be said.
+
+    Raises:
+        ValueError: when a number is NaN or infinite, naming `what` was measured.
+    """
+    numbers = [*found.values, *(loss for loss, _ in found.losses)]
+    wrong = sum(not math.isfinite(number) for number in numbers)
+    if wrong:
+        raise ValueError(
+            f"{what}: {wrong} of {len(numbers)} numbers are NaN or infinite; look at "
+            "the model's logits there, a smaller strength or float32 may do"
+        )
 
 
 def items_digest(what: Measurable) -> str:

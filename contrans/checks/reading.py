@@ -51,8 +51,24 @@ def parse_suite(text: str, where: str = "suite") -> Suite:
         SuiteError: naming line and field of every mistake.
     """
     try:
+        return _parsed(text, where)
+    except RecursionError as error:
+        raise SuiteError(
+            f"{where}: something in it holds itself (an anchor & and its alias *) or is "
+            "nested too deeply; write it out"
+        ) from error
+
+
+def _parsed(text: str, where: str) -> Suite:
+    root = None
+    try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         value = yaml.safe_load(text)
+    except ValueError as error:  # such as the date 2024-13-45
+        raise SuiteError(
+            f"{where}{_unreadable(root)}: cannot be read ({error}); put names that look "
+            "like dates or numbers in quotes"
+        ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -152,6 +168,28 @@ def _repeats(node: Any, place: Location = ()) -> Iterable[tuple[Location, str]]:
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
             yield from _repeats(value, (*place, i))
+
+
+def _unreadable(node: Any) -> str:
+    """The line of the first scalar that cannot be read."""
+    for part in _scalars(node):
+        try:
+            yaml.SafeLoader("").construct_object(part)
+        except ValueError:
+            return f", line {part.start_mark.line + 1}"
+    return ""
+
+
+def _scalars(node: Any) -> Iterable[yaml.ScalarNode]:
+    if isinstance(node, yaml.MappingNode):
+        for pair in node.value:
+            for part in pair:
+                yield from _scalars(part)
+    elif isinstance(node, yaml.SequenceNode):
+        for part in node.value:
+            yield from _scalars(part)
+    elif isinstance(node, yaml.ScalarNode):
+        yield node
 
 
 def _line(root: Any, place: Location) -> str:

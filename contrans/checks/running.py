@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from contrans.checks.baseline import Key, read_baseline, write_baseline
+from contrans.checks.baseline import Key, check_place, read_baseline, write_baseline
 from contrans.checks.judging import (
     Case,
     Place,
@@ -15,16 +15,16 @@ from contrans.checks.judging import (
     judge_bound,
     judge_controls,
 )
-from contrans.checks.measure import Measurable, Measured, Measurements
+from contrans.checks.measure import Measurable, Measured, Measurements, check_finite
 from contrans.checks.sources import (
     find,
     get_task,
     get_vector,
     load_spec,
     make_steer,
-    read_vector,
 )
 from contrans.checks.suite import Better, Check, Suite, TaskSpec
+from contrans.checks.vectors import find_vector
 from contrans.control import Control, NoControl, random_like
 from contrans.stages import Stages
 from contrans.store import Cache, cache_folder
@@ -107,17 +107,20 @@ def run_suite(
 
     Raises:
         FileNotFoundError, KeyError, ValueError: when a model, vector or task cannot be
-            used.
+            used, or a measurement is not finite.
+        FileExistsError: when the baseline to be written is a file of another kind.
     """
     start = time.perf_counter()
     if update_baseline and baseline is None:
         raise ValueError("nothing to update; name the baseline file with --baseline")
+    if update_baseline and baseline is not None:
+        check_place(baseline)
     known = read_baseline(baseline) if baseline and not update_baseline else None
     folder = None if folder is None else Path(folder)
     jobs = plan(suite)
     for vector in suite.vectors.values():  # before any model is loaded
         if vector.file is not None:
-            read_vector(find(vector.file, folder))
+            find_vector(find(vector.file, folder))
     asked = {name for _, _, name in jobs}
     tasks = {name: get_task(name, suite.tasks[name], folder) for name in asked}
     store = Cache(cache or cache_folder())
@@ -190,6 +193,7 @@ def _measure_model(run: _Run, model: str, jobs: list[Job]) -> None:
             controls[label, draw] = make_steer(spec, vector, lm)
         what, control = run.tasks[task], controls[label, draw]
         found = run.measurements.get(lm, what, control)
+        check_finite(found, f"{task} under {label or 'no edit'} in {model}")
         run.found[model, (label, draw), task] = found
 
 

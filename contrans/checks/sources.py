@@ -1,13 +1,14 @@
 """From the names in a suite to models, vectors and tasks."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from contrans.checks.measure import Fluency, Measurable
 from contrans.checks.suite import ModelSpec, TaskSpec, VectorSpec
+from contrans.checks.vectors import find_vector
 from contrans.concept import concept_vector
 from contrans.control import Steer, with_norms
 from contrans.data import load_concept, load_corpus
@@ -23,7 +24,6 @@ from contrans.evaluation.questions import question_task, read_questions
 from contrans.layer_ranges import parse_layers
 from contrans.models import LM, load_model
 from contrans.stages import Stages
-from contrans.store import load
 from contrans.types import ConceptVector, PromptPairs
 
 PERPLEXITY_TEXTS = 200
@@ -34,11 +34,18 @@ NORM_TEXTS = 64
 
 def find(name: str, folder: Path | None) -> str:
     """A path as written in a suite: from the suite's folder, else from here."""
-    if folder is not None and not Path(name).is_absolute():
-        beside = folder / name
-        if beside.exists():
-            return str(beside)
-    return name
+    return _beside(name, folder, Path.exists)
+
+
+def find_file(name: str, folder: Path | None) -> str:
+    """The same for what is a file or a name, and never a folder: a concept."""
+    return _beside(name, folder, Path.is_file)
+
+
+def _beside(name: str, folder: Path | None, fits: Callable[[Path], bool]) -> str:
+    if folder is None or Path(name).is_absolute() or not fits(folder / name):
+        return name
+    return str(folder / name)
 
 
 def load_spec(spec: ModelSpec, *, trust_remote_code: bool = False) -> LM:
@@ -52,30 +59,6 @@ def load_spec(spec: ModelSpec, *, trust_remote_code: bool = False) -> LM:
         blocks=spec.blocks,
         trust_remote_code=trust_remote_code,
     )
-
-
-def read_vector(reference: str) -> ConceptVector:
-    """A vector from a file, a folder of `contrans transplant`, or the concept library.
-
-    Raises:
-        FileNotFoundError, KeyError, ValueError: when there is none; what to give instead.
-    """
-    path = Path(reference)
-    if path.is_dir():
-        return load(path / "vector.safetensors", "concept-vector")
-    if path.exists() or path.suffix == ".safetensors":
-        return load(path, "concept-vector")
-    from contrans.library import resolve
-
-    try:
-        found = resolve(reference, "vector")
-    except KeyError as error:
-        raise KeyError(
-            f"no vector {reference!r}: neither a file, nor a folder of contrans "
-            f"transplant (looked in {Path.cwd()}), nor in the concept library "
-            f"({error.args[0]})"
-        ) from error
-    return load(found, "concept-vector")
 
 
 def make_steer(spec: VectorSpec, vector: ConceptVector, lm: LM) -> Steer:
@@ -103,9 +86,9 @@ def get_vector(
 ) -> ConceptVector:
     """The vector of a suite: read, or refined in the model itself (cached)."""
     if spec.refine is None:
-        vector = read_vector(find(str(spec.file), folder))
+        vector = find_vector(find(str(spec.file), folder))
     else:
-        concept = load_concept(find(spec.refine, folder))
+        concept = load_concept(find_file(spec.refine, folder))
         states = stages.pair_states(lm, concept.refine, range(lm.layers), "refine")
         vector = concept_vector(states, method=spec.method)
     if spec.unit == "relative" and vector.norms is None:
@@ -146,7 +129,7 @@ def get_task(name: str, spec: TaskSpec, folder: Path | None) -> Measurable:
             settings=spec.settings,
         )
         return replace(named, name=name)
-    concept = load_concept(find(str(spec.concept), folder))
+    concept = load_concept(find_file(str(spec.concept), folder))
     split: Any = spec.split or "test"
     if spec.measure == "likelihood":
         task: Any = LikelihoodTask(concept.split(split))

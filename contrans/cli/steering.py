@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from contrans.checks.vectors import read_vector
 from contrans.cli import screen
 from contrans.cli.options import parse_layers
 from contrans.control import Steer
 from contrans.library import file_named, named
-from contrans.store import load
 from contrans.types import ConceptVector
 
 
@@ -57,27 +57,6 @@ def load_vectors(
         label = file if named(file) else label
         found.append(Vector(label, vector, strength))
     return found
-
-
-def read_vector(path: Path) -> tuple[ConceptVector, float]:
-    """A vector, and the strength that its file asks for.
-
-    Also read: GGUF control vectors (llama.cpp, repeng), and .pt files of
-    steering-vectors and of lm-evaluation-harness; their strength is scaled in.
-
-    Raises:
-        FileNotFoundError, ValueError: see the readers.
-    """
-    if path.suffix == ".gguf":
-        from contrans.export.gguf import read_control_vector
-
-        return read_control_vector(path), 1.0
-    if path.suffix in (".pt", ".pth"):
-        from contrans.export.neighbours import read_pt
-
-        return read_pt(path), 1.0
-    vector = load(path, "concept-vector")
-    return vector, float(vector.provenance.get("strength", 1.0))
 
 
 def steer(
