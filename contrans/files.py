@@ -1,14 +1,18 @@
 """Plain files: written atomically, never overwritten silently. Needs no torch."""
 
+import errno
 import hashlib
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""Errors of a disk; one from a block that writes to a file is about that file."""
 
 
 @contextmanager
@@ -16,29 +20,78 @@ def atomic(path: Path, *, force: bool = False) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends without error.
 
     Raises:
-        FileExistsError: when `path` exists and `force` is false.
+        FileExistsError: when `path` exists and `force` is false, at the start or the end.
         OSError: when writing fails, such as on a full disk; `path` is then as before.
     """
     path = Path(path)
     if path.exists() and not force:
-        raise FileExistsError(
-            f"{path} exists and is not overwritten; choose another name or pass force "
-            "(--force on the command line)"
-        )
-    temporary = None
-    try:
+        raise _taken(path)
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise unwritten(path, error) from error
+    temporary = Path(name)
+    try:
+        with writing(path):  # made again: only a new file gets the mode of the umask
+            temporary.unlink()
+            temporary.touch(exist_ok=False)
+        with writing(path, only=FULL):
+            yield temporary
+        with writing(path):
+            sync(temporary)
+            publish(temporary, path, force=force)
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until the bytes of a file are on the disk, where a crash leaves them."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def publish(temporary: Path, path: Path, *, force: bool = False) -> None:
+    """Give a complete file its name; without `force`, only a name that is free.
+
+    Of several that take the same name at once, one succeeds. The temporary name may
+    stay beside it.
+
+    Raises:
+        FileExistsError: when the name is taken and `force` is false.
+    """
+    if not force:
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            raise _taken(path) from None
+        except OSError:  # a file system without links
+            if path.exists():
+                raise _taken(path) from None
+        else:
+            return
+    temporary.replace(path)
+
+
+def _taken(path: Path) -> FileExistsError:
+    return FileExistsError(
+        f"{path} exists and is not overwritten; choose another name or pass force "
+        "(--force on the command line)"
+    )
+
+
+@contextmanager
+def writing(path: Path, *, only: Container[int | None] | None = None) -> Iterator[None]:
+    """Errors of the system as `unwritten`, or `only` those of these numbers.
+
+    Errors that say in words what went wrong are left as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        explained = error.errno is None or isinstance(error.__cause__, OSError)
+        if explained or (only is not None and error.errno not in only):
+            raise
+        raise unwritten(path, error) from error
 
 
 def unwritten(path: Path, error: OSError) -> OSError:
