@@ -43,6 +43,7 @@ class Loaded:
                 context=context,
                 revision=revision,
                 results=self.results,
+                inputs=(_place(self.given),),
                 progress=bars.stage("tensors"),
             )
         return {"kind": "bake", "report": report, "said": _said(report)}

@@ -8,7 +8,7 @@ needs its size on disk and little memory.
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from contrans.control import Composed, Control, Steer, check_fits, compose
 from contrans.export.card import model_card
 from contrans.export.checkpoint import INDEX, Checkpoint, open_checkpoint
 from contrans.export.constant import constant_edit, vectors_of
-from contrans.export.folder import MARK, check_folder, new_folder
+from contrans.export.folder import BAKED, MARK, check_folder, new_folder
 from contrans.export.rehost import REHOSTED, llama_host
 from contrans.export.shards import Rewrite, rewrite_file
 from contrans.export.slots import Host, native_host
@@ -82,6 +82,7 @@ def bake(
     context: int | None = None,
     revision: str | None = None,
     results: Mapping[str, Any] | None = None,
+    inputs: Sequence[str | Path] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> BakeReport:
     """Write a checkpoint that behaves like `model` under `control`.
@@ -92,25 +93,28 @@ def bake(
         control: a `Steer`, several of them composed, or a vector (added once).
         model: hub id, folder, or name of the embedded zoo.
         out: folder to make.
-        force: replace `out` if contrans wrote it.
+        force: replace `out` if it is a baked checkpoint.
         context: for models with a sliding window: the longest text that will be served,
             at most the window.
         revision: branch, tag or commit on the hub.
         results: the `results.json` of the transplant, for the model card.
+        inputs: files that the control was read from; `out` must not hold them.
         progress: called with (tensors written, tensors).
 
     Raises:
         UnsupportedModelError: when the architecture cannot carry the edit.
-        ValueError: when the edit is not constant, or the vector is of another model.
+        ValueError: when the edit is not constant, the vector is of another model, or
+            `out` holds the model or an input.
         FileExistsError: when `out` is there already.
         FileNotFoundError: when there is no such model.
     """
     out = Path(out)
     check_folder(out, force=force)
+    for given in inputs:
+        _check_outside(Path(given), out)
     constant_edit(_anywhere(control))  # refuse what is not constant before downloading
     base = open_checkpoint(model, revision=revision)
-    if base.folder.resolve() == out.resolve():
-        raise ValueError(f"{out} is the model itself; name another folder")
+    _check_outside(base.folder, out)
     host = _host(base, context)
     fingerprint = base.fingerprint  # reads every tensor's place: fail before writing
     for steer in _steers(control):
@@ -135,6 +139,14 @@ def bake(
         write_text(folder / "README.md", card, force=True)
         write_json(folder / MARK, _index(report, vectors), force=True)
     return report
+
+
+def _check_outside(source: Path, out: Path) -> None:
+    """Refuse to replace what is read."""
+    if source.resolve().is_relative_to(out.resolve()):
+        raise ValueError(
+            f"{out} is or holds {source}, which is read here; name another folder"
+        )
 
 
 def _anywhere(control: Any) -> Any:
@@ -272,7 +284,7 @@ def _index(report: BakeReport, vectors: list[ConceptVector]) -> dict[str, Any]:
     return finite(
         {
             "contrans": contrans.__version__,
-            "kind": "baked-model",
+            "kind": BAKED,
             "what": f"{' + '.join(report.concepts)} baked into {report.base}",
             "report": {**asdict(report), "folder": None},
             "vectors": [

@@ -1,24 +1,27 @@
 """A folder that appears whole or not at all."""
 
 import errno
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from contrans.files import unwritten
+from contrans.files import FULL, sync, writing
 
 MARK = "contrans.json"
 """Index of a folder that contrans wrote."""
+BAKED = "baked-model"
+"""What the index of a baked checkpoint calls it."""
 
 
 def check_folder(path: Path, *, force: bool) -> None:
     """Refuse to overwrite before any work is done.
 
-    With `force`, only a folder that contrans wrote is replaced, so that a slip of the
-    fingers does not delete another one.
+    With `force`, only a baked checkpoint is replaced, so that a slip of the fingers does
+    not delete other models, results or a concept library.
 
     Raises:
         FileExistsError: when `path` is not to be replaced.
@@ -32,11 +35,20 @@ def check_folder(path: Path, *, force: bool) -> None:
             f"{path} is not empty and is not overwritten; choose another folder or pass "
             "force (--force on the command line)"
         )
-    if not (path / MARK).is_file():
+    if not _is_baked(path):
         raise FileExistsError(
-            f"{path} is not empty and was not written by contrans (it has no {MARK}), so "
-            "it is not replaced even with force; remove it yourself or choose another"
+            f"{path} is not empty and was not written by contrans export --bake (no "
+            f"{MARK} there says {BAKED!r}), so it is not replaced even with force; "
+            "remove it yourself or choose another"
         )
+
+
+def _is_baked(folder: Path) -> bool:
+    try:
+        index = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(index, dict) and index.get("kind") == BAKED
 
 
 @contextmanager
@@ -45,15 +57,16 @@ def new_folder(path: Path, *, force: bool = False, room: int = 0) -> Iterator[Pa
 
     Args:
         path: the folder to make; its parents are made too.
-        force: replace a folder that contrans wrote.
+        force: replace a baked checkpoint.
         room: bytes that will be needed.
 
     Raises:
-        FileExistsError: see `check_folder`.
+        FileExistsError: see `check_folder`, which is asked again at the end.
         OSError: when the disk has no such room, or writing fails; `path` is as before.
     """
     check_folder(path, force=force)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(path.parent).free
     if free < room:
         raise OSError(
@@ -61,15 +74,19 @@ def new_folder(path: Path, *, force: bool = False, room: int = 0) -> Iterator[Pa
             f"{path} needs {room / 1e9:.1f} GB, but its disk has {free / 1e9:.1f} GB "
             "free; free some space or choose another disk",
         )
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    with writing(path):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        for file in temporary.iterdir():
-            file.chmod(0o644)
-        _replace(temporary, path)
-    except OSError as error:
-        raise unwritten(path, error) from error
+        with writing(path):  # made again: only a new folder gets the mode of the umask
+            temporary.rmdir()
+            temporary.mkdir()
+        with writing(path, only=FULL):
+            yield temporary
+        with writing(path):
+            for file in temporary.iterdir():
+                sync(file)
+            check_folder(path, force=force)
+            _replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -79,12 +96,16 @@ def _replace(temporary: Path, path: Path) -> None:
     if not path.exists():
         temporary.rename(path)
         return
-    old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-    os.replace(path, old / path.name)  # noqa: PTH105
+    beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
+    old = beside / path.name
     try:
+        os.replace(path, old)  # noqa: PTH105
         temporary.rename(path)
-    except OSError:
-        os.replace(old / path.name, path)  # noqa: PTH105
+    except BaseException:
+        if not path.exists():
+            with suppress(FileNotFoundError):
+                os.replace(old, path)  # noqa: PTH105
+        with suppress(OSError):  # not empty: the old folder is still in it
+            beside.rmdir()
         raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(beside, ignore_errors=True)
