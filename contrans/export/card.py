@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 import contrans
+from contrans import zoo
 from contrans.types import ConceptVector
 
 _LICENCE_KEYS = ("license", "license_name", "license_link", "language")
@@ -41,7 +42,7 @@ def model_card(
         "tags": ["contrans", "steering-vector", "baked"],
         **licence,
     }
-    if _HUB_ID.fullmatch(report["base"]) and not report["base"].startswith("zoo/"):
+    if _on_hub(report["base"]):
         head["base_model"] = report["base"]
     sections = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
@@ -243,8 +244,14 @@ def _licence_note(report: Facts, licence: Facts) -> str:
 def _base(report: Facts) -> str:
     """The base as strangers may read it: not the path of a folder on this machine."""
     name = report["base"]
-    folder = Path(name).is_dir() and not _HUB_ID.fullmatch(name)
-    return _line(Path(name).resolve().name if folder else name)
+    known = zoo.is_zoo(name) or not Path(name).is_dir()
+    return _line(name if known else Path(name).resolve().name)
+
+
+def _on_hub(name: str) -> bool:
+    """Whether a base is a repository of the hub: not of the zoo, and no folder here."""
+    local = zoo.is_zoo(name) or Path(name).is_dir()
+    return not local and _HUB_ID.fullmatch(name) is not None
 
 
 def _line(text: Any) -> str:

@@ -1,5 +1,6 @@
 """A model on disk: which file holds which tensor, without loading it."""
 
+import errno
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +14,13 @@ from huggingface_hub.errors import (
     HFValidationError,
     LocalEntryNotFoundError,
 )
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from contrans import zoo
 from contrans.anatomy import BLOCKS, UnsupportedModelError
+from contrans.export.shards import open_weights
+from contrans.files import FULL
 from contrans.fingerprint import weights_fingerprint
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
@@ -34,6 +36,8 @@ SMALL_FILES = (
 """What is fetched of a repository besides the weights."""
 RENAMED = {"lm_head.weight": "embed_out.weight"}
 """Parameter to tensor, where transformers 5 renames on loading (GPT-NeoX)."""
+_LOCAL = FULL | {errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE}
+"""Errors of this machine, which say nothing about the hub."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +117,7 @@ class Checkpoint:
         return weights_fingerprint(named.items(), lambda name: self._tensor(find(name)))
 
     def _tensor(self, name: str) -> Tensor:
-        with safe_open(self.folder / self.where[name], framework="pt") as file:
+        with open_weights(self.folder / self.where[name]) as file:
             return file.get_tensor(name)
 
 
@@ -164,14 +168,14 @@ def _where(folder: Path, name: str) -> dict[str, str]:
         if index.is_file():
             found = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         elif (folder / SINGLE).is_file():
-            with safe_open(folder / SINGLE, framework="pt") as file:
+            with open_weights(folder / SINGLE) as file:
                 found = dict.fromkeys(file.keys(), SINGLE)
         else:
             raise _no_safetensors(folder, name)
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (KeyError, json.JSONDecodeError) as error:
         raise ValueError(
-            f"the weights of {name!r} in {folder} cannot be read ({error}); download or "
-            "save the model again"
+            f"{INDEX} of {name!r} in {folder} cannot be read ({error}); download or save "
+            "the model again"
         ) from error
     for file in set(found.values()):
         if Path(file).name != file:
@@ -204,7 +208,12 @@ def _no_safetensors(folder: Path, name: str) -> FileNotFoundError:
 
 
 def _fetch(name: str, revision: str | None) -> Path:
-    """The snapshot of a hub repository: first the small files, then the weights."""
+    """The snapshot of a hub repository: first the small files, then the weights.
+
+    Raises:
+        FileNotFoundError: when the hub has no such model for us.
+        OSError: when it cannot be stored here, such as on a full disk.
+    """
     try:
         folder = Path(
             snapshot_download(name, revision=revision, allow_patterns=list(SMALL_FILES))
@@ -221,6 +230,8 @@ def _fetch(name: str, revision: str | None) -> Path:
         HfHubHTTPError,
         LocalEntryNotFoundError,
     ) as error:
+        if isinstance(error, OSError) and error.errno in _LOCAL:
+            raise
         raise FileNotFoundError(
             f"no model {name!r}: neither a folder, nor a name of the zoo "
             f"({', '.join(zoo.names())}), nor reachable on the hub. Check the spelling, "

@@ -9,12 +9,13 @@ are memory-mapped; what is copied through is never held whole.
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from contrans.export.slots import Host
@@ -183,14 +184,35 @@ class Rewrite:
         return f"{start}{number}.", module, leaf
 
 
+@contextmanager
+def open_weights(path: Path) -> Iterator[Any]:
+    """An open safetensors file.
+
+    Raises:
+        ValueError: when it is damaged, or lacks a tensor that is asked for.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}); it may be truncated: download or save "
+            "the model again"
+        ) from error
+
+
 def rewrite_file(
     source: Path,
     target: Path,
     change: Rewrite,
     written: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write one file anew, holding one of its tensors at a time."""
-    with safe_open(source, framework="pt") as file:
+    """Write one file anew, holding one of its tensors at a time.
+
+    Raises:
+        ValueError: when the file is damaged.
+    """
+    with open_weights(source) as file:
         metadata = {**(file.metadata() or {}), "format": "pt"}
         entries = list(change.entries(file))
         write_file(target, entries, metadata, written)

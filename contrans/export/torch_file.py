@@ -5,6 +5,7 @@ tensors, numbers, text, lists and dictionaries, and of classes only those named 
 """
 
 import io
+import struct
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +16,20 @@ from typing import Any
 import torch
 
 from contrans.files import atomic
+
+_DAMAGED = (
+    UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    OverflowError,
+    AssertionError,
+    struct.error,
+)
+"""What torch raises for bytes that it did not write."""
 
 
 def write_torch(value: Any, path: str | Path, *, force: bool = False) -> None:
@@ -53,7 +68,7 @@ def read_torch(
         with _allowed(classes), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles by other tools than torch
             return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _DAMAGED as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"{path} cannot be read without running code stored in it, or it is damaged "

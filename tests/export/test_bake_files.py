@@ -1,5 +1,6 @@
 """Files: shards, memory, interruptions, what is never overwritten, other sources."""
 
+import errno
 import json
 import os
 import subprocess
@@ -13,8 +14,13 @@ from safetensors.torch import load_file, save_file
 sys.path.insert(0, str(Path(__file__).parent))
 from baking import logits, random_steer, strangers, write_model
 
+from contrans.cli.exporting import load_control
 from contrans.export.bake import bake
+from contrans.export.checkpoint import open_checkpoint
+from contrans.export.shards import open_weights
+from contrans.library import Library
 from contrans.models import load_model
+from contrans.store import save
 
 CLOSE = 1e-4
 INDEX = "model.safetensors.index.json"
@@ -193,8 +199,40 @@ def test_force_does_not_delete_folders_of_others(base, tmp_path):
     baked = tmp_path / "baked"
     bake(random_steer(lm), folder, baked)
     again = random_steer(load_model(baked))
-    with pytest.raises(ValueError, match="the model itself"):
+    with pytest.raises(ValueError, match="is or holds"):
         bake(again, baked, baked, force=True)
+
+
+def test_force_does_not_delete_what_is_read(base, tmp_path):
+    lm, folder = base
+    out = tmp_path / "out"
+    bake(random_steer(lm), folder, out)
+    vector = out / "vector.safetensors"
+    save(random_steer(lm).vector, vector)
+    inner = folder.rename(out / "base")
+    with pytest.raises(ValueError, match=r"is or holds .*vector\.safetensors"):
+        bake(random_steer(lm), inner, out, force=True, inputs=[vector])
+    named = {"strength": 1.0, "unit": "raw", "layers": None, "any_model": False}
+    loaded = load_control(str(vector), **named)
+    with pytest.raises(ValueError, match=r"is or holds .*vector\.safetensors"):
+        loaded.bake(str(inner), out, None, None, force=True)
+    with pytest.raises(ValueError, match=r"is or holds .*base, which is read"):
+        bake(random_steer(lm), inner, out, force=True)
+    assert vector.exists()
+    assert (inner / INDEX).exists()
+
+
+def test_force_does_not_delete_a_concept_library(base, tmp_path, monkeypatch):
+    lm, folder = base
+    monkeypatch.chdir(tmp_path)
+    save(random_steer(lm).vector, "v.safetensors")
+    library = Library(tmp_path / "library")
+    library.add("v.safetensors", name="anger")
+    before = sorted((tmp_path / "library").rglob("*"))
+    assert (tmp_path / "library" / "contrans.json").is_file()
+    with pytest.raises(FileExistsError, match="not written by contrans export --bake"):
+        bake(random_steer(lm), folder, tmp_path / "library", force=True)
+    assert sorted((tmp_path / "library").rglob("*")) == before
 
 
 def test_pickled_weights_are_not_read(base, tmp_path):
@@ -237,6 +275,45 @@ def test_damaged_checkpoints_are_named(base, tmp_path, spoil, said):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("size", [0, 5, 0.5])
+def test_a_truncated_file_is_named(base, tmp_path, size):
+    lm, folder = base
+    shard = sorted(folder.glob("*.safetensors"))[1]
+    whole = shard.read_bytes()
+    shard.write_bytes(
+        whole[: size if isinstance(size, int) else int(len(whole) * size)]
+    )
+    with pytest.raises(ValueError, match=rf"{shard.name} cannot be read .*truncated"):
+        bake(random_steer(lm), folder, tmp_path / "out")
+    single = tmp_path / "single"
+    single.mkdir()
+    (single / "config.json").write_text((folder / "config.json").read_text())
+    shard.rename(single / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors cannot be read"):
+        open_checkpoint(single)
+
+
+def test_a_tensor_that_is_not_where_the_index_says_is_named(base):
+    shard = sorted(base[1].glob("*.safetensors"))[0]
+    with (
+        pytest.raises(ValueError, match=rf"{shard.name} cannot be read .*nowhere"),
+        open_weights(shard) as file,
+    ):
+        file.get_tensor("nowhere")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_download_that_cannot_be_stored_says_so(monkeypatch, number):
+    def full(*_, **__):
+        raise OSError(number, os.strerror(number), "blobs/abc")
+
+    monkeypatch.setattr("contrans.export.checkpoint.snapshot_download", full)
+    with pytest.raises(OSError, match=os.strerror(number)) as found:
+        open_checkpoint("some/model")
+    assert found.value.errno == number
+    assert "no model" not in str(found.value)
+
+
 def test_a_model_that_is_nowhere(base, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(FileNotFoundError, match="no model 'no/such-model'"):
@@ -260,9 +337,7 @@ def test_a_hub_id_is_taken_from_the_cache(base, tmp_path):
         "from contrans.control import Steer;"
         "v = ct.load(sys.argv[1]); print(bake(v, 'me/tiny', sys.argv[2]).revision)"
     )
-    import contrans as ct
-
-    ct.save(random_steer(lm).vector, tmp_path / "v.safetensors")
+    save(random_steer(lm).vector, tmp_path / "v.safetensors")
     ran = subprocess.run(
         [sys.executable, "-c", script, tmp_path / "v.safetensors", tmp_path / "out"],
         capture_output=True,
