@@ -13,8 +13,9 @@ blocks without a tensor are left alone. Two programs write such files:
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 import contrans
-from contrans.control import Control
+from contrans.control import Composed, Control, Steer
 from contrans.export.constant import constant_edit, vectors_of
 from contrans.export.gguf_file import (
     F32,
@@ -64,7 +65,7 @@ def write_control_vector(
 
     Args:
         control: a vector, a `Steer`, or several composed.
-        path: the file; no colon in its name.
+        path: the file; no colon in its name or its folders.
         model_hint: the architecture, such as "llama"; shown by tools, checked by none.
         depth: number of blocks of the model, to refuse directions beyond it.
         provenance: add what the vector is and where it came from as one more key.
@@ -81,22 +82,24 @@ def write_control_vector(
     edit = constant_edit(control, depth=depth)
     check_blocks(edit)
     vectors = vectors_of(control)
-    with atomic(path, force=force) as temporary:
-        writer = require_gguf().GGUFWriter(temporary, ARCHITECTURE)
+    writers = require_gguf()
+    with (
+        atomic(path, force=force) as temporary,
+        closing(writers.GGUFWriter(temporary, ARCHITECTURE)) as writer,
+    ):
         writer.add_string(MODEL_HINT, model_hint or vectors[0].name or "unknown")
         writer.add_uint32(LAYER_COUNT, len(edit))
         if provenance:
-            writer.add_string(PROVENANCE, provenance_text(_describe(vectors, edit)))
+            writer.add_string(PROVENANCE, provenance_text(_describe(control, edit)))
         for layer, push in edit.items():
             writer.add_tensor(f"{_PREFIX}{layer}", push.numpy())
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
-        writer.close()
 
 
-def _check_name(path: Path) -> None:
-    if ":" in str(path):
+def _check_name(path: PurePath) -> None:
+    if ":" in str(path).removeprefix(path.drive):
         raise ValueError(
             f"{path} holds a colon, at which llama.cpp cuts FILE:SCALE; choose a name "
             "without one"
@@ -120,9 +123,11 @@ def check_blocks(edit: Mapping[int, Tensor]) -> None:
 
 
 def _describe(
-    vectors: list[ConceptVector], edit: Mapping[int, Tensor]
+    control: Control | ConceptVector, edit: Mapping[int, Tensor]
 ) -> dict[str, Any]:
     """What `read_control_vector` needs to give our own files back as they were."""
+    vectors = vectors_of(control)
+    made = _made(control)
     first = vectors[0]
     norms = {}
     if first.norms is not None:
@@ -134,10 +139,21 @@ def _describe(
         "model": first.model,
         "name": first.name,
         "norms": norms,
-        "provenance": dict(first.provenance)
-        if len(vectors) == 1
-        else {"parents": [dict(vector.provenance) for vector in vectors]},
+        "provenance": made[0] if len(made) == 1 else {"parents": made},
     }
+
+
+def _made(control: Control | ConceptVector) -> list[dict[str, Any]]:
+    """How each vector was made; a strength that is scaled in is not to be used again."""
+    if isinstance(control, ConceptVector):
+        return [dict(control.provenance)]
+    if isinstance(control, Composed):
+        return [made for part in control.parts for made in _made(part)]
+    if not isinstance(control, Steer):
+        return []
+    made = {k: v for k, v in control.vector.provenance.items() if k != "strength"}
+    applied = {"value": control.strength, "unit": control.unit}
+    return [{**made, "applied_strength": applied}]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ architectures, each checked against the logits of transformers; everything else 
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -76,8 +77,10 @@ def write_model(
         {v: k for k, v in gguf.MODEL_ARCH_NAMES.items()}[kind.name], lm.layers
     )
     tensors = list(_tensors(lm, kind, names))
-    with atomic(Path(path), force=force) as temporary:
-        writer = gguf.GGUFWriter(temporary, kind.name)
+    with (
+        atomic(Path(path), force=force) as temporary,
+        closing(gguf.GGUFWriter(temporary, kind.name)) as writer,
+    ):
         writer.add_name(lm.name)
         _add_sizes(writer, config, lm.layers)
         single = dtype == "F32"
@@ -99,7 +102,6 @@ def write_model(
             writer.write_tensor_data(plain.to(form).contiguous().numpy())
             if progress is not None:
                 progress(done, len(tensors))
-        writer.close()
 
 
 def interleave(weight: Tensor, heads: int) -> Tensor:

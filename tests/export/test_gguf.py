@@ -4,6 +4,8 @@ import os
 import struct
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import PureWindowsPath
 
 import gguf
 import numpy as np
@@ -12,9 +14,14 @@ import torch
 
 import contrans as ct
 from contrans.anatomy import UnsupportedModelError
+from contrans.cli.steering import read_vector
 from contrans.control import NoControl, Steer, compose
 from contrans.export.constant import constant_edit
-from contrans.export.gguf import read_control_vector, write_control_vector
+from contrans.export.gguf import (
+    _check_name,
+    read_control_vector,
+    write_control_vector,
+)
 from contrans.export.gguf_bake import bake_gguf
 from contrans.export.gguf_file import BLOCK_SIZES, open_gguf
 from contrans.export.gguf_model import interleave, write_model
@@ -112,6 +119,47 @@ def test_strength_is_scaled_in(vector, tmp_path):
     write_control_vector(share, tmp_path / "w.gguf")
     again = read_control_vector(tmp_path / "w.gguf")
     assert again.relative_strength(3) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_strength_is_not_applied_again(vector, tmp_path):
+    """A file read, saved and used at the strength it names is what was written."""
+    measured = replace(vector, provenance={**vector.provenance, "strength": 4.0})
+    steer = Steer(measured, layers=[3], strength=4.0)
+    for control in (steer, compose(steer, NoControl())):
+        write_control_vector(control, tmp_path / "v.gguf", force=True)
+        found = read_control_vector(tmp_path / "v.gguf")
+        ct.save(found, tmp_path / "v.safetensors", force=True)
+        kept, strength = read_vector(tmp_path / "v.safetensors")
+        assert torch.equal(strength * kept[3], 4.0 * vector[3])
+        assert kept.provenance["applied_strength"] == {"value": 4.0, "unit": "raw"}
+        assert kept.provenance["method"] == "mean-difference"
+    write_control_vector(measured, tmp_path / "bare.gguf")  # nothing is scaled in
+    assert read_control_vector(tmp_path / "bare.gguf").provenance["strength"] == 4.0
+
+
+def test_the_drive_of_windows_is_no_colon_in_the_name():
+    _check_name(PureWindowsPath(r"C:\models\anger.gguf"))
+    for name in (r"C:\models\a:b.gguf", r"C:\a:b\c.gguf"):
+        with pytest.raises(ValueError, match="colon"):
+            _check_name(PureWindowsPath(name))
+
+
+def test_no_file_stays_open_after_an_error(vector, tmp_path, monkeypatch):
+    writers = []
+
+    def fail(writer, *_):
+        assert writer.fout
+        writers.append(writer)
+        raise OSError(28, "No space left on device")
+
+    for name in ("write_kv_data_to_file", "write_ti_data_to_file"):
+        monkeypatch.setattr(gguf.GGUFWriter, name, fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_control_vector(vector, tmp_path / "v.gguf")
+    with pytest.raises(OSError, match="No space left"):
+        write_model("zoo/small", tmp_path / "m.gguf")
+    assert [writer.fout for writer in writers] == [None, None]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_controls_are_summed(vector, tmp_path):
