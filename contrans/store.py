@@ -261,9 +261,7 @@ class Cache:
             lambda: json.loads(json.dumps(make())),
             ".json",
             lambda path: json.loads(path.read_text(encoding="utf-8")),
-            lambda value, path, force: write_text(
-                path, json.dumps(value, indent=2) + "\n", force=force
-            ),
+            lambda value, path, force: write_json(path, value, force=force),
         )
 
     def _get(
@@ -287,6 +285,11 @@ class Cache:
         self.misses += 1
         write(value, path, force=True)
         return value
+
+
+def write_json(path: Path, value: Any, *, force: bool = False) -> None:
+    """Write JSON for ourselves: NaN and infinity stay, where others would want null."""
+    write_text(path, json.dumps(value, indent=2) + "\n", force=force)
 
 
 def cache_folder() -> Path:
