@@ -207,11 +207,24 @@ def test_unknown_names_and_versions_say_what_there_is(library, tmp_path):
     assert library.find(identity[:10]).version == 1
 
 
-@pytest.mark.parametrize("name", ["Honesty", "a b", "../a", "", "a" * 65, "zoo/a", "@"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Honesty", "a b", "../a", "", "a" * 65, "zoo/a", "@"),
+        *("nul", "con", "aux.v2", "com1", "a..", "a.", "a.json"),
+    ],
+)
 def test_names_that_no_file_system_confuses(library, tmp_path, name):
     with pytest.raises(ValueError, match="no name for a concept"):
         library.add(write_pairs(tmp_path / "a.jsonl"), name=name)
     assert not library.exists()
+    assert not is_reference(f"{name}@1")
+
+
+@pytest.mark.parametrize("name", ["null", "confidence", "com", "a.b", "lpt-1"])
+def test_names_that_only_look_like_devices_are_fine(library, tmp_path, name):
+    entry = library.add(write_pairs(tmp_path / "a.jsonl"), name=name).entry
+    assert library.find(f"{name}@1") == entry
 
 
 def test_what_is_no_concept_is_refused(library, tmp_path):
@@ -287,6 +300,48 @@ def test_a_damaged_record_is_named_and_takes_no_other_with_it(library, tmp_path)
         prune(library)  # it may need any file
 
 
+def test_a_damaged_version_takes_no_other_of_its_name_with_it(library, tmp_path):
+    for word in "abc":
+        library.add(write_pairs(tmp_path / f"{word}.jsonl", word=word), name="rage")
+    record = library.place.folder / "concepts" / "rage" / "1.json"
+    record.write_text("{")
+    assert library.find("rage@2").version == 2
+    assert library.find("rage").version == 3
+    with pytest.raises(ValueError, match=r"1\.json: the record is damaged"):
+        library.find("rage@1")
+    with pytest.raises(KeyError, match="versions there: 2, 3"):
+        library.find("rage@7")
+    (record.parent / "3.json").write_text("")
+    with pytest.raises(ValueError, match=r"3\.json: the record is damaged"):
+        library.find("rage")  # the newest is wanted, not the newest that is whole
+    with pytest.raises(ValueError, match=r"3\.json: the record is damaged"):
+        library.remove("rage@1", prune=True)  # that one may need any file
+    assert library.remove("rage@3").label == "rage@3"
+    gone = library.remove("rage@1", prune=True)
+    assert (gone.entry, len(gone.objects)) == (None, 2)
+    assert [entry.label for entry in library.list()] == ["rage@2"]
+    assert library.verify() == ()
+    assert library.next_version("rage") == 4
+
+
+def test_a_record_of_a_newer_contrans_is_left_alone(library, tmp_path):
+    library.add(write_pairs(tmp_path / "a.jsonl"), name="a")
+    other = Library(tmp_path / "other")
+    other.pull(library.place.folder)
+    record = library.place.folder / "concepts" / "a" / "1.json"
+    newer = json.dumps(json.loads(record.read_text()) | {"format": 2, "new": {}})
+    record.write_text(newer)
+    for action in (
+        lambda: library.find("a@1"),
+        lambda: library.remove("a@1"),
+        lambda: library.pull(other),
+        lambda: other.push(library),
+    ):
+        with pytest.raises(ValueError, match="install a newer contrans"):
+            action()
+    assert record.read_text() == newer
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -298,7 +353,16 @@ def test_a_damaged_record_is_named_and_takes_no_other_with_it(library, tmp_path)
         {"files": {}},
         {"parents": ["../x"]},
         {"id": "0" * 64},
-        {"format": 2},
+        {"was": 3},
+        {"about": {"marks": 5}},
+        {"about": {"marks": [["x"]]}},
+        {"about": {"needs": {}}},
+        {"about": {"at": "12"}},
+        {"about": {"model": "m"}},
+        {"about": {"source": []}},
+        {"about": {"pairs": [1]}},
+        {"about": {"pairs": {"test": "many"}}},
+        {"about": {"r2": float("nan")}},
     ],
 )
 def test_a_record_of_a_stranger_is_checked(library, tmp_path, change):
@@ -306,6 +370,17 @@ def test_a_record_of_a_stranger_is_checked(library, tmp_path, change):
     record = library.place.folder / "concepts" / "a" / "1.json"
     record.write_text(json.dumps(json.loads(record.read_text()) | change))
     with pytest.raises(ValueError, match="the record is damaged"):
+        library.find("a@1")
+
+
+@pytest.mark.parametrize("size", ["x", -1, 1.5, None, True])
+def test_a_size_in_a_record_is_a_number(library, tmp_path, size):
+    library.add(write_pairs(tmp_path / "a.jsonl"), name="a")
+    record = library.place.folder / "concepts" / "a" / "1.json"
+    value = json.loads(record.read_text())
+    value["files"]["pairs.jsonl"]["bytes"] = size
+    record.write_text(json.dumps(value))
+    with pytest.raises(ValueError, match="the size of a file is no whole number"):
         library.find("a@1")
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from contrans.library.entries import (
     is_name,
     match,
     object_name,
+    parse,
     read_entry,
     record_name,
 )
@@ -126,11 +128,10 @@ class Library:
         self.exists()
         found = []
         for (known, version), removed in self.records(name).items():
-            path = record_name(known, version)
             if removed:
                 continue
             try:
-                found.append(read_entry(self.place.at(path), self.place.read(path)))
+                found.append(self.record(known, version))
             except FileNotFoundError:
                 continue  # removed since it was listed
             except ValueError as error:
@@ -138,6 +139,16 @@ class Library:
                     raise
                 damaged.append(str(error))
         return tuple(found)
+
+    def record(self, name: str, version: int) -> Entry:
+        """One record, from its number.
+
+        Raises:
+            FileNotFoundError: when there is none.
+            ValueError: when it is damaged.
+        """
+        path = record_name(name, version)
+        return read_entry(self.place.at(path), self.place.read(path))
 
     def list(self, name: str | None = None) -> tuple[Entry, ...]:
         """All versions, of one name or of all, oldest first; damaged ones left out."""
@@ -148,10 +159,19 @@ class Library:
 
         Raises:
             KeyError: when there is none; the message names near ones and versions.
-            ValueError: when its record is damaged.
+            ValueError: when the record of just this version is damaged.
         """
-        name = reference.partition("@")[0]
-        own = self.entries(name) if is_name(name) else ()
+        self.exists()
+        name, version = parse(reference)
+        own: Sequence[Entry] = ()
+        if is_name(name):
+            kept = self.records(name).items()
+            numbers = [number for (_, number), removed in kept if not removed]
+            wanted = max(numbers, default=0) if version is None else version
+            if wanted in numbers:
+                with suppress(FileNotFoundError):  # removed since it was listed
+                    return self.record(name, wanted)
+            own = self.list(name)
         return match(reference, own or self.list(), self.name)
 
     def read(self, entry: Entry, file: str) -> bytes:
@@ -321,6 +341,6 @@ class Library:
 
 
 _MEND = (
-    "pull or push it again from where it is whole, or add the original again "
+    "pull or push this version again from where it is whole, or add the original again "
     "(contrans concepts verify lists everything that is damaged)"
 )

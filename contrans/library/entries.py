@@ -18,6 +18,14 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}(\.[A-Za-z0-9]{1,16}){1,2}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{8,64}")
+_DEVICE = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")
+"""Names that Windows keeps for devices, whatever follows after a dot."""
+_LISTS = ("at", "marks", "needs")
+_TABLES = ("concept", "metrics", "model", "pairs", "source", "strength")
+
+
+class NewerRecordError(ValueError):
+    """A record that a newer contrans wrote; it is whole, but not for us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +105,17 @@ def read_entry(where: str, raw: bytes) -> Entry:
     """A record, checked; it may come from a stranger.
 
     Raises:
+        NewerRecordError: when a newer contrans wrote it.
         ValueError: when it is damaged, naming the file.
     """
     try:
         value = json.loads(raw)
         if value["format"] > FORMAT:
-            raise ValueError(f"format {value['format']}: a newer contrans wrote it")
-        files = {str(k): File(**file) for k, file in value["files"].items()}
+            raise NewerRecordError(
+                f"{where}: the record has format {value['format']}, this contrans reads "
+                f"up to {FORMAT}; install a newer contrans"
+            )
+        files = {str(k): _file(**file) for k, file in value["files"].items()}
         entry = Entry(
             name=value["name"],
             version=value["version"],
@@ -119,12 +131,23 @@ def read_entry(where: str, raw: bytes) -> Entry:
         _check(entry, where)
         if value["id"] != entry.id:
             raise ValueError("its id is not that of its files")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except NewerRecordError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
-            f"{where}: the record is damaged ({type(error).__name__}: {error}); pull the "
-            "version again from where you share it, or remove the file"
+            f"{where}: the record is damaged ({type(error).__name__}: {error}); pull or "
+            "push the version again from where it is whole, or take it out with "
+            "contrans concepts remove"
         ) from error
     return entry
+
+
+def _file(sha256: Any, bytes: Any) -> File:
+    if not isinstance(sha256, str) or not _HASH.fullmatch(sha256):
+        raise ValueError("a hash is not 64 hexadecimal digits")
+    if type(bytes) is not int or bytes < 0:
+        raise ValueError("the size of a file is no whole number")
+    return File(sha256, bytes)
 
 
 def _check(entry: Entry, where: str) -> None:
@@ -133,13 +156,31 @@ def _check(entry: Entry, where: str) -> None:
         raise ValueError(f"it says {entry.name}@{entry.version}")
     if entry.kind not in get_args(Kind):
         raise ValueError(f"unknown kind {entry.kind!r}")
-    hashes = [file.sha256 for file in entry.files.values()]
-    if not hashes or not all(map(_HASH.fullmatch, [*hashes, *entry.parents])):
-        raise ValueError("a hash is not 64 hexadecimal digits")
+    if not entry.files or not all(map(_HASH.fullmatch, entry.parents)):
+        raise ValueError("it has no files, or a parent that is no hash")
     wrong = [name for name in entry.files if not _FILE.fullmatch(name)]
     if wrong:
         raise ValueError(f"{wrong[0]!r} is no name of a file")
+    if entry.was is not None and not isinstance(entry.was, str):
+        raise ValueError("was is no label")
     check_name(entry.name)
+    _check_about(entry.about)
+    entry.to_bytes()  # what cannot be written cannot be passed on
+
+
+def _check_about(about: Mapping[str, Any]) -> None:
+    """What an entry says of itself has the shapes that we read."""
+    for key in _LISTS:
+        found = about.get(key, [])
+        if not isinstance(found, list) or any(
+            isinstance(x, list | dict) for x in found
+        ):
+            raise ValueError(f"{key} is no list of texts or numbers")
+    for key in _TABLES:
+        if not isinstance(about.get(key, {}), dict):
+            raise ValueError(f"{key} is no table")
+    if not all(type(n) is int for n in about.get("pairs", {}).values()):
+        raise ValueError("pairs are no numbers by split")
 
 
 def check_name(name: str) -> str:
@@ -148,18 +189,20 @@ def check_name(name: str) -> str:
     Raises:
         ValueError: otherwise.
     """
-    if not _NAME.fullmatch(name) or name.endswith(".json"):
+    if not is_name(name):
         made = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:64]
         raise ValueError(
             f"{name!r} is no name for a concept; use small letters, digits, '.', '_' and "
-            f"'-', at most 64" + (f", such as {made!r}" if made else "")
+            "'-', at most 64, no dot at the end and no device of Windows such as nul"
+            + (f", such as {made!r}" if is_name(made) else "")
         )
     return name
 
 
 def is_name(text: str) -> bool:
     """Whether a concept may be called so."""
-    return bool(_NAME.fullmatch(text))
+    spelled = bool(_NAME.fullmatch(text)) and not text.endswith((".", ".json"))
+    return spelled and not _DEVICE.fullmatch(text.partition(".")[0])
 
 
 def parse(reference: str) -> tuple[str, int | None]:
@@ -192,7 +235,7 @@ def is_reference(text: str) -> bool:
     """
     name, at, version = text.partition("@")
     number = version.isdecimal() or version in NEWEST
-    return bool(at and number and _NAME.fullmatch(name))
+    return bool(at and number) and is_name(name)
 
 
 def match(reference: str, entries: Iterable[Entry], where: str) -> Entry:

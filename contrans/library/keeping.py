@@ -2,11 +2,18 @@
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from contrans.library.core import Library, Progress
-from contrans.library.entries import Entry, object_name, record_name
+from contrans.library.entries import (
+    Entry,
+    NewerRecordError,
+    object_name,
+    parse,
+    record_name,
+)
 from contrans.library.lineage import children
 from contrans.library.place import PART
 
@@ -30,9 +37,12 @@ class Removed:
     """What was taken out."""
 
     entry: Entry | None
+    """None when only files were, or when the record could not be read."""
     objects: tuple[str, ...]
     """Files deleted."""
     bytes: int
+    label: str | None = None
+    """The label of the entry, also where its record could not be read."""
 
 
 def verify(library: Library, progress: Progress | None = None) -> tuple[Problem, ...]:
@@ -92,6 +102,8 @@ def remove(
 ) -> Removed:
     """Take an entry out; its number is never given again.
 
+    A damaged record goes too; what was made from it cannot be told any more.
+
     Args:
         library: where from.
         reference: one version, `name@version`.
@@ -100,31 +112,49 @@ def remove(
 
     Raises:
         KeyError: when there is no such entry.
-        ValueError: when another entry was made from it, or no version was said.
+        ValueError: when another entry was made from it, when no version was said, or
+            when a newer contrans wrote it.
     """
     with library.place.lock():
-        entry = library.find(reference)
-        if entry.label != reference:
-            raise ValueError(
-                f"{reference!r} now means {entry.label}; name the version to remove: "
-                f"contrans concepts remove {entry.label}"
-            )
-        others = [one for one in library.list() if one.label != entry.label]
-        needed = children(entry, others)
-        if needed and not force and all(one.id != entry.id for one in others):
-            raise ValueError(
-                f"{', '.join(one.label for one in needed)} came from {entry.label}; "
-                "remove those first, or pass --force to break their lineage"
-            )
+        entry = _removable(library, reference, force=force)
         if prune:
-            _check_prunable(library, force=force)
+            _check_prunable(library, force=force, without=reference)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        mark = json.dumps({"removed": now, "id": entry.id}, indent=2) + "\n"
-        record = record_name(entry.name, entry.version)
+        said = {"removed": now, "id": None if entry is None else entry.id}
+        mark = json.dumps(said, indent=2) + "\n"
+        name, version = parse(reference)
+        assert version is not None
+        record = record_name(name, version)
         library.place.put(record.replace(".json", ".removed.json"), mark.encode())
         library.place.delete(record)
         gone = _sweep(library) if prune else {}
-    return Removed(entry, tuple(gone), sum(gone.values()))
+    return Removed(entry, tuple(gone), sum(gone.values()), reference)
+
+
+def _removable(library: Library, reference: str, *, force: bool) -> Entry | None:
+    """The entry of a label, if it may go; None when its record is damaged."""
+    try:
+        entry = library.find(reference)
+    except NewerRecordError:
+        raise
+    except ValueError:
+        kept = library.records().items()
+        if reference not in [f"{n}@{v}" for (n, v), removed in kept if not removed]:
+            raise
+        return None
+    if entry.label != reference:
+        raise ValueError(
+            f"{reference!r} now means {entry.label}; name the version to remove: "
+            f"contrans concepts remove {entry.label}"
+        )
+    others = [one for one in library.list() if one.label != entry.label]
+    needed = children(entry, others)
+    if needed and not force and all(one.id != entry.id for one in others):
+        raise ValueError(
+            f"{', '.join(one.label for one in needed)} came from {entry.label}; "
+            "remove those first, or pass --force to break their lineage"
+        )
+    return entry
 
 
 def prune(library: Library, *, force: bool = False) -> Removed:
@@ -139,8 +169,11 @@ def prune(library: Library, *, force: bool = False) -> Removed:
     return Removed(None, tuple(gone), sum(gone.values()))
 
 
-def _check_prunable(library: Library, *, force: bool) -> None:
-    library.entries()  # a damaged record may need any of the files: an error
+def _check_prunable(library: Library, *, force: bool, without: str = "") -> None:
+    for (name, version), removed in library.records().items():
+        if not removed and f"{name}@{version}" != without:
+            with suppress(FileNotFoundError):
+                library.record(name, version)  # damaged, it may need any file: an error
     if library.place.folder is None and not force:
         raise ValueError(
             f"{library.name} cannot be locked: a file that someone is pushing now could "
