@@ -192,6 +192,61 @@ def test_a_damaged_file_here_is_not_spread(remote, people, pairs):
     assert labels(Library(remote)) == {}
 
 
+@pytest.mark.parametrize("damage", ["gone", "cut", "flip"])
+def test_what_is_damaged_is_mended_from_the_other_side(remote, people, pairs, damage):
+    ann, _ = people
+    entry = ann.add(pairs["x"], name="a").entry
+    ann.add(pairs["y"], name="b")
+    ann.push(remote)
+    there = Library(remote)
+    ((name, file),) = entry.objects().items()
+
+    def harm(library: Library):
+        if damage == "gone":
+            library.place.delete(name)
+        else:
+            library.place.put(name, b"!" * (file.bytes - (damage == "cut")))
+        assert len(library.verify()) == 1
+
+    harm(ann)
+    done = ann.pull(remote)
+    assert (done.entries, done.objects) == ((), 1)
+    assert ann.verify() == ()
+    harm(there)
+    assert ann.push(remote, ["a@1"]).objects == 1
+    assert there.verify() == ()
+    assert ann.push(remote).objects == ann.pull(remote).objects == 0
+
+
+def test_wrong_bytes_of_the_right_size_are_not_taken_for_the_file(people, pairs):
+    ann, bob = people
+    ((name, file),) = ann.add(pairs["x"], name="a").entry.objects().items()
+    bob.place.put(name, b"!" * file.bytes)
+    assert bob.pull(ann).objects == 1
+    assert bob.verify() == ()
+
+
+def test_a_damaged_record_is_written_anew(remote, people, pairs):
+    ann, bob = people
+    ann.add(pairs["x"], name="rage")
+    ann.add(pairs["y"], name="rage")
+    ann.push(remote)
+    bob.pull(remote)
+    there = Library(remote)
+    for library, mend in ((bob, bob.pull), (there, ann.push)):
+        library.place.put("concepts/rage/1.json", b"{")
+        assert [entry.label for entry in mend(remote).entries] == ["rage@1"]
+        assert library.find("rage@1") == ann.find("rage@1")
+        assert library.verify() == ()
+    there.place.put("concepts/rage/1.json", b"{")
+    carl = Library(bob.place.folder.parent / "carl")
+    assert len(carl.pull(remote, ["rage@2"]).entries) == 1
+    with pytest.raises(ValueError, match="record is damaged"):
+        carl.pull(remote, ["rage@1"])
+    with pytest.raises(ValueError, match="record is damaged"):
+        carl.pull(remote)
+
+
 def test_an_interrupted_push_shows_nothing_and_goes_on(remote, people, pairs):
     ann, bob = people
     for word, file in pairs.items():

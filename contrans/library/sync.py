@@ -12,7 +12,8 @@ from pathlib import Path
 from contrans.library.core import Library, Progress
 from contrans.library.entries import (
     Entry,
-    match,
+    File,
+    NewerRecordError,
     object_name,
     read_entry,
     record_name,
@@ -46,6 +47,9 @@ def push(
 ) -> Moved:
     """Copy entries, and what they were made from, into a shared library.
 
+    What is missing or damaged there is mended. In a store, whose files have to be
+    fetched to be hashed, bytes are looked at only where the version is named.
+
     Args:
         local: where from.
         remote: a folder, an address, or a library.
@@ -64,7 +68,8 @@ def push(
     wanted, present, left, clashes = _compare(chosen, remote, asked=references)
     if clashes:
         raise ValueError(_clash(clashes, remote))
-    objects, size = _copy(wanted, local, remote, progress)
+    whole = [*wanted, *present]
+    objects, size = _copy(whole, local, remote, progress, look=bool(references))
     with remote.place.lock():
         for entry in wanted:
             _create(entry, remote)
@@ -80,6 +85,8 @@ def pull(
     progress: Progress | None = None,
 ) -> Moved:
     """Copy entries, and what they were made from, out of a shared library.
+
+    What is missing or damaged here is mended, records and files.
 
     Args:
         local: where to.
@@ -107,7 +114,8 @@ def pull(
     if clashes and not renumber:
         raise ValueError(_clash(clashes, remote))
     theirs = [one for one, _ in clashes]
-    objects, size = _copy([*wanted, *theirs], remote, local, progress)
+    whole = [*wanted, *present, *theirs]
+    objects, size = _copy(whole, remote, local, progress, look=bool(references))
     moved = []
     with local.place.lock():
         local.begin()
@@ -121,13 +129,16 @@ def pull(
 
 
 def _chosen(library: Library, references: Sequence[str]) -> tuple[Entry, ...]:
-    """The entries asked for, with what they were made from; all without references."""
-    everything = library.entries()
+    """The entries asked for, with what they were made from; all without references.
+
+    A damaged record is an error where it is wanted.
+    """
     if not references:
-        return everything
+        return library.entries()
+    everything = library.list()
     found = []
     for reference in references:
-        entry = match(reference, everything, library.name)
+        entry = library.find(reference)
         if reference == entry.name:  # a bare name: all its versions
             found += [one for one in everything if one.name == entry.name]
         else:
@@ -141,8 +152,11 @@ _Clashes = list[tuple[Entry, Entry]]
 def _compare(
     chosen: Sequence[Entry], there: Library, *, asked: Sequence[str]
 ) -> tuple[list[Entry], list[Entry], list[str], _Clashes]:
-    """New entries, present ones, those removed there, and (entry, other) clashes."""
-    held = {(e.name, e.version): e for e in there.entries()}
+    """New entries, present ones, those removed there, and (entry, other) clashes.
+
+    One whose record is damaged there is new.
+    """
+    held = {(e.name, e.version): e for e in there.list()}
     removed = {key for key, gone in there.records().items() if gone}
     wanted: list[Entry] = []
     present: list[Entry] = []
@@ -177,14 +191,34 @@ def _copy(
     source: Library,
     target: Library,
     progress: Progress | None,
+    *,
+    look: bool,
 ) -> tuple[int, int]:
-    """Copy the files that are missing; each is checked before and after."""
+    """Copy the files that are missing or damaged; each is checked before and after.
+
+    Args:
+        entries: whose files.
+        source: where from.
+        target: where to.
+        progress: called with (files done, files in all).
+        look: hash files that are there also in a store, not only on this machine.
+    """
     there = target.place.sizes("objects") if entries else {}
-    missing = {
+    look = look or target.place.folder is not None
+    files = {
         object_name(file.sha256, name): (entry, name)
         for entry in entries
         for name, file in entry.files.items()
-        if there.get(object_name(file.sha256, name)) != file.bytes
+    }
+
+    def whole(path: str, file: File) -> bool:
+        same = there.get(path) == file.bytes
+        return same and (not look or target.place.sha256(path) == file.sha256)
+
+    missing = {
+        path: (entry, name)
+        for path, (entry, name) in files.items()
+        if not whole(path, entry.files[name])
     }
     size = 0
     for i, (path, (entry, name)) in enumerate(missing.items(), start=1):
@@ -205,7 +239,7 @@ def _copy(
 
 
 def _create(entry: Entry, target: Library) -> None:
-    """Write a record that is not there; someone may have been faster."""
+    """Write a record that is not there, or damaged; someone may have been faster."""
     record = record_name(entry.name, entry.version)
     for path, file in entry.objects().items():
         if target.place.size(path) != file.bytes:
@@ -216,9 +250,15 @@ def _create(entry: Entry, target: Library) -> None:
     try:
         target.place.create(record, entry.to_bytes())
     except FileExistsError:
-        other = read_entry(target.place.at(record), target.place.read(record))
-        if other.id != entry.id:
-            raise ValueError(_clash([(entry, other)], target)) from None
+        try:
+            other = read_entry(target.place.at(record), target.place.read(record))
+        except NewerRecordError:
+            raise
+        except ValueError:
+            target.place.put(record, entry.to_bytes())
+        else:
+            if other.id != entry.id:
+                raise ValueError(_clash([(entry, other)], target)) from None
     target.place.delete(record.replace(".json", ".removed.json"))
 
 
