@@ -53,6 +53,26 @@ def test_minimum_norm_with_repeated_texts_falls_back():
     assert relative(minimum_norm(v, x, y), expected) < DOUBLE
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-6, 1e-4])
+@pytest.mark.parametrize("seed", range(4))
+def test_minimum_norm_where_the_source_sees_two_texts_as_one(noise, seed):
+    x, y = normal(60, 128, seed=seed), normal(60, 30, seed=seed + 50)
+    x[7] = x[3] + noise * normal(1, 128, seed=9)[0]
+    v = normal(1, 128, seed=99)
+    u, s, vt = torch.linalg.svd(x.double(), full_matrices=False)
+    s_inverse = torch.where(s > 1e-7 * s[0], 1 / s, 0.0)
+    expected = v.double() @ vt.mT @ (s_inverse[:, None] * (u.mT @ y.double()))
+    assert relative(minimum_norm(v, x, y), expected) < 1e-5
+
+
+def test_leave_one_out_where_one_direction_is_all():
+    line = torch.linspace(-1, 1, 10)[:, None] ** 3
+    x = (line @ normal(1, 20)).double()
+    q = Factor.of(x).q
+    eye = torch.eye(q.shape[1], dtype=torch.float64)
+    torch.testing.assert_close(q.mT @ q, eye, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize(("n", "d"), [(60, 90), (150, 60)])
 def test_leave_one_out_is_that_of_linear_map(n, d):
     x, y = streams(n, d, 30)
