@@ -179,3 +179,13 @@ def test_pairing_removes_what_the_items_share():
     assert paired_difference(base, base) == (0.0, 0.0, 0.0)
     with pytest.raises(ValueError, match="80 and 3 values cannot be paired"):
         paired_difference(base, base[:3])
+
+
+def test_equal_changes_of_right_and_wrong_are_not_certain():
+    zeros, ones = np.zeros(20), np.ones(3)
+    value, low, high = paired_difference(zeros, zeros)
+    assert value == 0.0
+    assert -0.2 < low < 0 < high < 0.2
+    value, low, high = paired_difference(ones, np.zeros(3))
+    assert (value, high) == (1.0, 1.0)
+    assert low < 0.5

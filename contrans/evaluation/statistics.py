@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from contrans.evaluation.paired import paired
+
 LEVEL = 0.95
 RESAMPLES = 4999
 
@@ -57,6 +59,9 @@ def paired_difference(
 ) -> tuple[float, float, float]:
     """The mean of `a - b` over the same items, with its 95% bootstrap interval.
 
+    Where every item changes alike, scores that are only 0 or 1 have the interval of
+    `paired`: a bootstrap of equal numbers has no width.
+
     Raises:
         ValueError: when the items are not the same in number, or there are none.
     """
@@ -68,7 +73,11 @@ def paired_difference(
         )
     gaps = a - b
     if len(gaps) and np.all(gaps == gaps[0]):
-        return float(gaps[0]), float(gaps[0]), float(gaps[0])
+        found = float(gaps[0])
+        if len(gaps) < 2 or not set(a) | set(b) <= {0.0, 1.0}:
+            return found, found, found
+        wide = paired(a, b, seed=seed)
+        return found, max(min(wide.low, found), -1.0), min(max(wide.high, found), 1.0)
     return bootstrap(gaps, seed=seed)
 
 
