@@ -27,6 +27,8 @@ SIX = {"question": "2 + 2?", "choices": ["3", "4", "5"], "answer": 1}
         | {"choices": {"text": ["3", "4", "5"], "label": ["A", "B", "C"]}},
         {"question_stem": "2 + 2?", "answerKey": "2"}
         | {"choices": [{"text": t, "label": str(i + 1)} for i, t in enumerate("345")]},
+        {"question": "2 + 2?", "answerKey": 2}
+        | {"choices": {"text": ["3", "4", "5"], "label": [1, 2, 3]}},
         {"question": "2 + 2?", "A": "3", "B": "4", "C": "5", "answer": "B"},
         {"question": "2 + 2?", "choice0": "3", "choice1": "4", "choice2": "5"}
         | {"answer": "1"},

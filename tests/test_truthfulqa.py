@@ -7,11 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from contrans.checks.sources import get_task
+from contrans.checks.suite import TaskSpec
 from contrans.control import NoControl
 from contrans.data.truthfulqa import honesty_pairs, read_truthfulqa
 from contrans.evaluation import evaluate, named_task
 from contrans.evaluation.formats import dress
-from contrans.evaluation.truthfulqa import PRIMER, TruthfulQATask, mc1, mc2
+from contrans.evaluation.truthfulqa import (
+    PRIMER,
+    TruthfulQATask,
+    mc1,
+    mc2,
+    truthfulqa_task,
+)
 from contrans.methods import InstAlign
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -198,6 +206,18 @@ def test_what_is_no_question_is_named(tmp_path, row, message):
     path.write_text(json.dumps([ROWS[1], row]))
     with pytest.raises(ValueError, match=f"entry 2: .*{message}"):
         read_truthfulqa(path)
+
+
+def test_a_suite_may_give_it_a_name(file):
+    spec = TaskSpec(task="truthfulqa_mc1", data=str(file))
+    assert get_task("truth", spec, None).name == "truth"
+    assert truthfulqa_task(file).name == "truthfulqa_mc1"
+    assert truthfulqa_task(file, score="mc2").name == "truthfulqa_mc2"
+
+
+def test_settings_of_another_kind_are_refused(file):
+    with pytest.raises(ValueError, match="setting primer=3 of truthfulqa_mc1"):
+        named_task("truthfulqa_mc1", file, settings={"primer": 3})
 
 
 def test_unknown_names_are_told(file):

@@ -97,8 +97,16 @@ def get_vector(
     return vector
 
 
-def get_task(name: str, spec: TaskSpec, folder: Path | None) -> Measurable:
+def get_task(
+    name: str, spec: TaskSpec, folder: Path | None, *, seed: int = 0
+) -> Measurable:
     """The task of a suite, under its name there.
+
+    Args:
+        name: in tables.
+        spec: what is measured.
+        folder: where the suite is; its files are looked for there first.
+        seed: by which a concept's pairs are split.
 
     Raises:
         FileNotFoundError, KeyError, ValueError: when its data cannot be used.
@@ -129,7 +137,7 @@ def get_task(name: str, spec: TaskSpec, folder: Path | None) -> Measurable:
             settings=spec.settings,
         )
         return replace(named, name=name)
-    concept = load_concept(find_file(str(spec.concept), folder))
+    concept = load_concept(find_file(str(spec.concept), folder), seed=seed)
     split: Any = spec.split or "test"
     if spec.measure == "likelihood":
         task: Any = LikelihoodTask(concept.split(split))

@@ -74,5 +74,20 @@ def task_settings(
                 f"this setting; they have {', '.join(every) or 'none'}"
             )
         for i in takers:
-            found[i][key] = yaml.safe_load(value) if value else ""
+            found[i][key] = _value(text, value)
     return found
+
+
+def _value(text: str, value: str) -> Any:
+    """What stands behind the equals sign, read as YAML.
+
+    Raises:
+        ValueError: when it cannot be read.
+    """
+    try:
+        return yaml.safe_load(value) if value else ""
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f"cannot read the value of --set {text!r}; put it into quotes: "
+            f"--set '{text.partition('=')[0]}=\"...\"'"
+        ) from error

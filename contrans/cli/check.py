@@ -66,6 +66,8 @@ def check(
     Next: docs/checks.md has every field of a suite, and a GitHub Action.
     """
     try:
+        if summary is not None and not summary.parent.is_dir():
+            raise FileNotFoundError(f"no folder {summary.parent} for --summary")
         report = _run(
             suite,
             baseline,
@@ -76,26 +78,23 @@ def check(
             trust_remote_code=trust_remote_code,
             force=force,
         )
+        from contrans.checks.output import to_json, to_junit, to_markdown
+        from contrans.files import write_text
+
+        typer.echo(to_json(report) if json_ else shown(report))
+        if junit is not None:
+            write_text(junit, to_junit(report), force=force)
+        if out is not None:
+            write_text(out, to_json(report) + "\n", force=force)
+        if summary is not None:
+            with summary.open("a", encoding="utf-8") as file:
+                file.write(to_markdown(report))
     except Exception as error:
         message = explain(error)
         if message is None or debugging():
             raise
         typer.echo(f"contrans check: {message}", err=True)
         raise typer.Exit(2) from None
-    from contrans.checks.output import to_json, to_junit, to_markdown
-    from contrans.files import write_text
-
-    if junit is not None:
-        write_text(junit, to_junit(report), force=force)
-    if out is not None:
-        write_text(out, to_json(report) + "\n", force=force)
-    if summary is not None:
-        with summary.open("a", encoding="utf-8") as file:
-            file.write(to_markdown(report))
-    if json_:
-        typer.echo(to_json(report))
-    else:
-        typer.echo(shown(report))
     if not report.ok:
         raise typer.Exit(1)
 

@@ -1,6 +1,7 @@
 """`contrans compare`: an A/B test of two vectors, or of two models."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,16 +127,16 @@ def compare(
     from contrans.checks.suite import TaskSpec
 
     shared: dict[str, Any] = {"limit": limit}
-    specs = {
-        _title(name): TaskSpec(concept=name, split=split, **shared) for name in names
-    }
-    specs |= {_title(q): TaskSpec(questions=q, **shared) for q in questions or []}
-    specs |= {
-        name: TaskSpec(task=name, data=path, **shared)
+    given = [(name, TaskSpec(concept=name, split=split, **shared)) for name in names]
+    given += [(q, TaskSpec(questions=q, **shared)) for q in questions or []]
+    given += [
+        (name, TaskSpec(task=name, data=path, **shared))
         for name, path in zip(task or [], data or [], strict=True)
-    }
+    ]
+    specs = _titled(given)
     if perplexity != "none":
-        specs["perplexity"] = TaskSpec(perplexity=perplexity, **shared)
+        title = "perplexity" if "perplexity" not in specs else "neutral perplexity"
+        specs[title] = TaskSpec(perplexity=perplexity, **shared)
     screen.quiet()
     from contrans.ab import compare_ab
     from contrans.ab_report import to_html, to_markdown
@@ -154,7 +155,7 @@ def compare(
         for i, name in enumerate((a, b))
     ]
     sides = [_side(arm, loading) for arm in _told_apart(arms)]
-    tasks = [get_task(name, spec, None) for name, spec in specs.items()]
+    tasks = [get_task(name, spec, None, seed=seed) for name, spec in specs.items()]
     with screen.Bars() as bars:
         found = compare_ab(
             sides[0],
@@ -175,6 +176,24 @@ def compare(
         }[path.suffix]()
         write_text(path, text, force=force)
     typer.echo(as_json if json_ else shown(found))
+
+
+def _titled(given: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Tasks by short names; by what the user wrote, where those are the same.
+
+    Raises:
+        ValueError: when one task is given twice.
+    """
+    count = Counter(_title(name) for name, _ in given)
+    found: dict[str, Any] = {}
+    for name, spec in given:
+        title = _title(name) if count[_title(name)] == 1 else name
+        if spec.task is not None and count[title] > 1:
+            title = f"{name} ({spec.data})"
+        if title in found:
+            raise ValueError(f"{title} is given twice; give each task once")
+        found[title] = spec
+    return found
 
 
 def _title(name: str) -> str:

@@ -266,11 +266,10 @@ def remove(
         done = sweep(place, force=force)
     else:
         done = place.remove(reference, force=force, prune=prune)
-    label = None if done.entry is None else done.entry.label
     if json_:
-        _json({"removed": label, "files": len(done.objects), "bytes": done.bytes})
+        _json({"removed": done.label, "files": len(done.objects), "bytes": done.bytes})
         return
-    if label is not None:
-        typer.echo(f"removed {label}")
+    if done.label is not None:
+        typer.echo(f"removed {done.label}")
     if prune:
         typer.echo(f"deleted {len(done.objects)} files, {done.bytes:,} bytes")

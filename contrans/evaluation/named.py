@@ -9,6 +9,8 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from contrans.evaluation.task import Task
 from contrans.registry import lookup, unknown
 
@@ -68,4 +70,21 @@ def named_task(
     takes = signature(make).parameters
     given = {"limit": limit, "seed": seed}
     both = {key: value for key, value in given.items() if key in takes}
-    return make(data, **both, **(settings or {}))
+    chosen = {
+        key: _value(name, key, value, signature(make, eval_str=True).parameters[key])
+        for key, value in (settings or {}).items()
+    }
+    return make(data, **both, **chosen)
+
+
+def _value(task: str, key: str, value: Any, parameter: Parameter) -> Any:
+    """A setting as its parameter is annotated.
+
+    Raises:
+        ValueError: when it is of another kind.
+    """
+    try:
+        return TypeAdapter(parameter.annotation).validate_python(value)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"]
+        raise ValueError(f"setting {key}={value!r} of {task}: {said}") from None

@@ -57,7 +57,7 @@ def _index(where: str, value: Any, options: list[str], labels: list[str]) -> int
     """The index of the right option, from an index, a label or the option itself."""
     if isinstance(value, bool):
         value = int(value)
-    if isinstance(value, int):
+    if isinstance(value, int) and str(value) not in labels:
         if 0 <= value < len(options):
             return value
     else:

@@ -51,8 +51,12 @@ class TruthfulQATask:
     """"joined": the answer's tokens as the tokenizer writes them after the prompt;
     "separate": the answer tokenised on its own, as published."""
     higher_is_better: bool = True
+    name: str = ""
+    """In tables; "" names it after the score."""
 
     def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", f"truthfulqa_{self.score}")
         if not self.questions:
             raise ValueError("no questions to ask; give at least one")
         if self.score not in ("mc1", "mc2"):
@@ -61,11 +65,6 @@ class TruthfulQATask:
             raise ValueError(
                 f"unknown boundary {self.boundary!r}; choose 'joined' or 'separate'"
             )
-
-    @property
-    def name(self) -> str:
-        """Name in tables."""
-        return f"truthfulqa_{self.score}"
 
     @property
     def metric(self) -> str:

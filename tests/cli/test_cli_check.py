@@ -54,6 +54,8 @@ def test_exit_codes_and_files(run, ok, suite):
     found = json.loads(Path("r.json").read_text())
     assert found["ok"] is True
     assert (found["measured"], found["cached"]) == (6, 0)
+    unwritable = run("check", suite(), "--summary", "nowhere/s.md")
+    assert (unwritable.exit_code, "no folder nowhere" in unwritable.stderr) == (2, True)
     shown = ok("show", "r.json").stdout
     assert done.stdout.strip() in shown
     assert json.loads(ok("show", "r.json", "--json").stdout) == found
@@ -182,6 +184,7 @@ def test_compare_vectors(ok, fails, stages, pairs, texts):
     assert (again["measured"], again["cached"]) == (0, 6)
     assert again["outcomes"] == found["outcomes"]
     assert "is not overwritten" in fails(*base, *files)
+    assert "is given twice" in fails(*base, "--concept", pairs)
     assert ok("show", "ab.json").stdout.strip() == shown.strip()
 
 
