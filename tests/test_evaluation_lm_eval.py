@@ -4,6 +4,8 @@ import copy
 import json
 import os
 import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,11 +28,29 @@ from lm_eval.models.huggingface import HFLM
 
 from contrans.control import NoControl, Steer, compose
 from contrans.evaluation.lm_eval import HarnessLM
+from contrans.models import LM
 from contrans.store import save
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 NEXT_DOOR = Path(__file__).parents[2] / "shared" / "data"
 DATA = Path(os.environ.get("CONTRANS_DATA", NEXT_DOOR))
+
+
+@dataclass
+class Instead:
+    """A control that hands back another model."""
+
+    other: LM
+
+    def on(self, _lm):
+        return nullcontext(self.other)
+
+
+def test_a_control_that_swaps_the_model_is_refused(llama, gpt2):
+    with pytest.raises(ValueError, match="puts another model"):
+        HarnessLM(llama, Instead(gpt2))
+
+
 FAMILIES = ["llama", "gpt2", "gemma2"]
 
 

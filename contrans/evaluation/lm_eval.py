@@ -126,8 +126,14 @@ class HarnessLM(_Base):
         self.lm = pretrained
         self.control = control or NoControl()
         self.tokens_per_batch = tokens_per_batch
-        with self.steered():
-            pass  # refuses a control that does not fit
+        with self.steered() as active:  # refuses a control that does not fit
+            if active is not self.lm:
+                raise ValueError(
+                    f"{type(self.control).__name__} puts another model or another way of "
+                    f"asking in the place of {self.lm.name!r}, which the harness would "
+                    "not see; give it that model, or the instruction as the harness's own "
+                    "--system_instruction"
+                )
         super().__init__(
             pretrained=cast(Any, self.lm.model),
             tokenizer=copy.deepcopy(self.lm.tokenizer),  # it may be given a pad token
