@@ -5,12 +5,14 @@ this file is the door to both and writes the folder.
 """
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import contrans
+from contrans import zoo
 from contrans.comparison import compare
 from contrans.data.catalogue import pin_concept
 from contrans.files import digest, finite, write_json, write_text
@@ -78,7 +80,7 @@ def _finished(settings: Settings, folder: Path | None, *, force: bool) -> Any:
     if not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; -o needs the name of a folder")
     index = folder / "contrans.json"
-    if index.is_file():
+    if index.is_file() and (folder / "vector.safetensors").is_file():
         known = json.loads(index.read_text(encoding="utf-8"))
         if known.get("settings_digest") == _settings_digest(settings):
             results = folder / "results.json"
@@ -92,14 +94,30 @@ def _finished(settings: Settings, folder: Path | None, *, force: bool) -> Any:
 
 
 def _settings_digest(settings: Settings) -> str:
-    files = {}
+    files: dict[str, Any] = {}
     for name in ("concept", "corpus", "perplexity", "eval_file"):
         value = getattr(settings, name)
         if value is not None and Path(value).is_file():
             files[name] = digest(Path(value).read_text(encoding="utf-8"))
     if is_reference(settings.concept):
         files["concept"] = Library().find(settings.concept).id
+    for name in ("source", "target", "map_source", "aligned_target"):
+        if stamp := _stamp(getattr(settings, name)):
+            files[name] = stamp
     return digest([contrans.__version__, asdict(settings), files])
+
+
+def _stamp(model: str | None) -> list[list[Any]]:
+    """Names, sizes and times of the weights of a model in a folder of the user.
+
+    Models of the hub are held by their revision, the shipped ones by our version.
+    """
+    shipped = not os.environ.get(zoo.ROOT_VARIABLE)
+    if model is None or (zoo.is_zoo(model) and shipped):
+        return []
+    place = zoo.path(model) if zoo.is_zoo(model) else Path(model)
+    found = [(file, file.stat()) for file in sorted(place.glob("*.safetensors"))]
+    return [[file.name, at.st_size, at.st_mtime_ns] for file, at in found]
 
 
 def _write(folder: Path, results: dict[str, Any], vector: ConceptVector) -> None:

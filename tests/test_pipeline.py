@@ -1,7 +1,9 @@
 """The main job, whole: on strange tiny models, on the zoo, and on the paper's files."""
 
 import json
+import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -174,6 +176,19 @@ def test_nothing_is_overwritten_silently(strangers, whole, tmp_path):
     (mine / "notes.txt").write_text("precious")
     with pytest.raises(FileExistsError, match="not empty"):
         run(strangers, mine, cache)
+
+
+def test_other_weights_in_the_same_folder_are_another_run(strangers, whole, tmp_path):
+    cache, out = whole[0] / "cache", tmp_path / "out"
+    mine = tmp_path / "mine"
+    shutil.copytree(strangers["target"], mine)
+    models = strangers | {"target": str(mine)}
+    first = run(models, out, cache, layers="1:1", strength=1.0)
+    assert run(models, out, cache, layers="1:1", strength=1.0)["rows"] == first["rows"]
+    weights = mine / "model.safetensors"
+    os.utime(weights, (0, 0))
+    with pytest.raises(FileExistsError, match="--force"):
+        run(models, out, cache, layers="1:1", strength=1.0)
 
 
 def test_given_layers_and_strength_are_used(strangers, whole):

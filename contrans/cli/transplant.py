@@ -1,6 +1,7 @@
 """`contrans transplant`: the main job, and its last stage on two files."""
 
 import json
+import os
 from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
@@ -170,9 +171,44 @@ def transplant(
     files = [
         name.endswith(".safetensors") or is_reference(name) for name in (source, target)
     ]
+    settings = {
+        "answer": answer,
+        "corpus": corpus,
+        "perplexity": perplexity,
+        "layers": layers,
+        "strength": strength,
+        "method": method,
+        "map_source": map_source,
+        "aligned_target": aligned_target,
+        "protocol": protocol,
+        "eval_file": eval_file,
+        "budget": budget,
+        "grid": grid,
+        "baselines": baselines,
+        "instruction": instruction,
+        "limit": limit,
+        "seed": seed,
+        "dtype": dtype,
+        "device_map": device_map,
+        "quantize": quantize,
+        "blocks_source": blocks_source,
+        "blocks_target": blocks_target,
+        "trust_remote_code": trust_remote_code,
+    }
     if any(files):
-        _apply(source, target, out, files, same_space=same_space, force=force)
+        idle = [name for name in settings if settings[name] != DEFAULTS[name]]
+        idle += ["concept"] * (concept is not None) + ["pairs"] * (pairs is not None)
+        if idle:
+            raise ValueError(
+                f"{', '.join('--' + name.replace('_', '-') for name in idle)}: of no use "
+                "where a finished vector goes through a finished map; leave it out"
+            )
+        _apply(source, target, out, files, same_space, force=force, as_json=json_)
         return
+    if same_space:
+        raise typer.BadParameter(
+            "--same-space is for a vector and a map, not for models"
+        )
     if (concept is None) == (pairs is None):
         raise typer.BadParameter(
             "name the concept with --concept NAME or --pairs FILE (one of them)"
@@ -186,28 +222,7 @@ def transplant(
         target,
         out=out,
         concept=str(concept or pairs),
-        answer=answer,
-        corpus=corpus,
-        perplexity=perplexity,
-        layers=layers,
-        strength=strength,
-        method=method,
-        map_source=map_source,
-        aligned_target=aligned_target,
-        protocol=protocol,
-        eval_file=eval_file,
-        budget=budget,
-        grid=grid,
-        baselines=baselines,
-        instruction=instruction,
-        limit=limit,
-        seed=seed,
-        dtype=dtype,
-        device_map=device_map,
-        quantize=quantize,
-        blocks_source=blocks_source,
-        blocks_target=blocks_target,
-        trust_remote_code=trust_remote_code,
+        **settings,
         force=force,
         as_json=json_,
     )
@@ -220,14 +235,17 @@ DEFAULTS: dict[str, Any] = {
 }
 """What the pipeline is told where nothing else was said."""
 _FILES = ("concept", "corpus", "perplexity", "eval_file")
+_MODELS = ("source", "target", "map_source", "aligned_target")
 
 
 def _finished(out: Path, command: dict[str, Any]) -> dict[str, Any] | None:
     """Results of exactly this command, found without importing torch.
 
-    Files of the user may have changed since: then, the pipeline compares them.
+    Files and models of the user may have changed since: then, the pipeline compares them.
     """
-    if any(command[name] and Path(command[name]).exists() for name in _FILES):
+    if any(command[name] and Path(command[name]).exists() for name in _FILES + _MODELS):
+        return None
+    if os.environ.get("CONTRANS_ZOO"):
         return None
     if is_reference(str(command["concept"])):
         return None
@@ -235,7 +253,8 @@ def _finished(out: Path, command: dict[str, Any]) -> dict[str, Any] | None:
         found = json.loads((out / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not (out / "contrans.json").is_file() or not isinstance(found, dict):
+    kept = ("contrans.json", "vector.safetensors")
+    if not all((out / name).is_file() for name in kept) or not isinstance(found, dict):
         return None
     same = found.get("command") == command
     return found if same and found.get("contrans") == contrans.__version__ else None
@@ -309,9 +328,10 @@ def _apply(
     map_file: str,
     out: Path,
     files: list[bool],
-    *,
     same_space: bool,
+    *,
     force: bool,
+    as_json: bool,
 ) -> None:
     """The last stage alone: a vector through a map."""
     if not all(files):
@@ -339,6 +359,11 @@ def _apply(
     save(moved, out, force=force)
     layer = link.target.layer
     share = moved.relative_strength(layer)
+    if as_json:
+        made = {"out": str(out), "concept": moved.concept, "model": moved.name}
+        place = {"layer": layer, "length": float(moved.norm(layer)), "relative": share}
+        typer.echo(json.dumps(made | place, indent=2))
+        return
     relative = "" if share is None else f", {share:.0%} of the residual stream"
     typer.echo(
         f"{out}: {moved.concept} for {moved.name}, layer {layer}, length "
