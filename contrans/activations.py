@@ -105,6 +105,8 @@ def collect(
             f"unknown position {position!r}; choose one of {get_args(Position)}"
         )
     chosen = _chosen_layers(lm, layers)
+    if not chosen:
+        raise ValueError("no layers to collect from; give one, or None for all")
     rows = lm.encode(texts)
     skip = len(lm.special_affixes[0]) if position != "last" else 0
     counts = [max(len(row) - skip, 1) for row in rows] if position == "all" else None

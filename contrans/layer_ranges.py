@@ -18,7 +18,7 @@ def parse_layers(text: str | None) -> list[int] | None:
         first, dash, last = part.strip().partition("-")
         try:
             if first and dash:
-                found += range(int(first), int(last) + 1)
+                found += _between(int(first), int(last))
             else:
                 found.append(int(part))
         except ValueError:
@@ -26,3 +26,9 @@ def parse_layers(text: str | None) -> list[int] | None:
                 f"cannot read layers {text!r}; write them like 24, 4,5,6 or 20-28"
             ) from None
     return found
+
+
+def _between(first: int, last: int) -> range:
+    if last < first:
+        raise ValueError("a range goes up")
+    return range(first, last + 1)

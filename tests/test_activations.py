@@ -133,6 +133,8 @@ def test_negative_layers_count_from_the_end(llama):
 def test_layer_out_of_range_names_the_range(llama):
     with pytest.raises(ValueError, match="3 blocks; choose between 0 and 2"):
         collect(llama, ["a dog"], layers=[3])
+    with pytest.raises(ValueError, match="no layers to collect from"):
+        collect(llama, ["a dog"], layers=[])
 
 
 def test_pairs_keep_their_sides(llama):

@@ -96,7 +96,8 @@ def chat(
             history.clear()
             screen.note("conversation forgotten")
         elif word == "/strength":
-            factor, off = _factor(rest, factor), False
+            read = _factor(rest)
+            factor, off = (factor, off) if read is None else (read, False)
         elif word.startswith("/"):
             screen.note(_HELP)
         elif line:
@@ -117,6 +118,8 @@ def chat(
                     )
             except KeyboardInterrupt:
                 screen.note("\nanswer stopped")
+                if template:
+                    history.pop()
                 continue
             if template:
                 history.append({"role": "assistant", "content": answer})
@@ -146,11 +149,11 @@ def _ask() -> str | None:
         return None
 
 
-def _factor(text: str, old: float) -> float:
+def _factor(text: str) -> float | None:
     try:
         found = float(text)
     except ValueError:
         screen.note(f"cannot read {text!r}; write a number, such as /strength 1.5")
-        return old
+        return None
     screen.note(f"factor {found:g}")
     return found

@@ -154,9 +154,13 @@ def evaluate(
     }
     for vector in vectors:
         label = f"{vector.label} x {vector.strength:g}"
+        if label in rows:
+            raise ValueError(
+                f"{label} is given twice; each --steer is a row of its own"
+            )
         rows[label] = control(vector, **options_)
         if controls:
-            rows[f"random like {vector.label}"] = control(
+            rows[f"random like {label}"] = control(
                 vector, value=random_like(vector.value, seed=seed), **options_
             )
     rows |= baselines(

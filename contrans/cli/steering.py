@@ -3,8 +3,9 @@
 Imports torch: verbs import this module inside their functions.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,19 @@ def load_vectors(
             )
         label = path.parent.name or "." if Path(file).is_dir() else path.stem
         label = file if named(file) else label
-        found.append(Vector(label, vector, strength))
-    return found
+        found.append((Vector(label, vector, strength), file))
+    return _told_apart(found)
+
+
+def _told_apart(found: list[tuple[Vector, str]]) -> list[Vector]:
+    """Vectors of one label and strength are called what the user called them."""
+    count = Counter((vector.label, vector.strength) for vector, _ in found)
+    return [
+        replace(vector, label=file)
+        if count[vector.label, vector.strength] > 1
+        else vector
+        for vector, file in found
+    ]
 
 
 def steer(

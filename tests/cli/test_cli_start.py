@@ -115,6 +115,8 @@ def test_layers_are_read():
     assert parse_layers("all") is None
     assert parse_layers("3") == [3]
     assert parse_layers("4-6,-1") == [4, 5, 6, -1]
+    with pytest.raises(ValueError, match="cannot read layers '8-6'"):
+        parse_layers("8-6")
     assert parse_pair("24:30") == (24, 30)
     for wrong in ("x", "1-", "4:5"):
         with pytest.raises(ValueError, match="cannot read layers"):

@@ -1,6 +1,7 @@
 """The command line: what the verbs print and write."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def _never(*_args, **_options):
     raise ValueError("measured")
 
 
-def test_a_finished_job_is_told_without_torch(tmp_path):
+def test_a_finished_job_is_told_without_torch(tmp_path, monkeypatch):
     from contrans import __version__
     from contrans.cli.transplant import DEFAULTS, _finished
 
@@ -49,7 +50,12 @@ def test_a_finished_job_is_told_without_torch(tmp_path):
     (tmp_path / "contrans.json").write_text("{}")
     kept = {"command": command, "contrans": __version__}
     (tmp_path / "results.json").write_text(json.dumps(kept))
+    assert _finished(tmp_path, command) is None  # the vector is gone
+    (tmp_path / "vector.safetensors").touch()
     assert _finished(tmp_path, command) == kept
+    monkeypatch.setenv("CONTRANS_ZOO", str(tmp_path))
+    assert _finished(tmp_path, command) is None
+    monkeypatch.delenv("CONTRANS_ZOO")
     assert _finished(tmp_path, command | {"seed": 1}) is None
     (tmp_path / "anger").touch()  # a file of the user: its content counts
     assert _finished(tmp_path, command) is None
@@ -120,6 +126,13 @@ def test_stages_refuse_what_does_not_fit(ok, fails, stages, texts):
     assert "did you mean" in fails(
         "concept", "pairs.safetensors", "--method", "mena", "-o", "new.safetensors"
     )
+    last = ["transplant", "glad.safetensors", "link.safetensors"]
+    made = json.loads(ok(*last, "-o", "json.safetensors", "--json").stdout)
+    assert made["out"] == "json.safetensors"
+    assert made["length"] > 0
+    assert "--strength: of no use" in fails(
+        *last, "--strength", "2", "-o", "new.safetensors"
+    )
     assert "give two models, or a vector and a map" in fails(
         "transplant", "glad.safetensors", stages["target"], "-o", "new.safetensors"
     )
@@ -179,8 +192,17 @@ def test_eval_writes_and_shows(ok, fails, stages, pairs):
     assert "random like moved" in result.stdout
     written = json.loads(Path("results.json").read_text())
     controls = [row["control"] for row in written["rows"]]
-    assert controls == ["no edit", "moved x 2", "random like moved"]
+    assert controls == ["no edit", "moved x 2", "random like moved x 2"]
     assert ok("show", "results.json").stdout == result.stdout
+    Path("other").mkdir()
+    shutil.copy("moved.safetensors", "other/moved.safetensors")
+    both = ["--steer", "moved.safetensors", "--steer", "other/moved.safetensors"]
+    two = ok("eval", stages["target"], "--concept", pairs, *both, "--json").stdout
+    controls = [row["control"] for row in json.loads(two)["rows"]]
+    assert len(controls) == len(set(controls)) == 5
+    twice = ["--steer", "moved.safetensors"] * 2
+    said = fails("eval", stages["target"], "--concept", pairs, *twice)
+    assert "is given twice" in said
     said = fails("eval", stages["target"], "--concept", pairs, *out)
     assert "is not overwritten" in said
 
