@@ -18,6 +18,7 @@ one product of the size of Q instead of one of the size of Y.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -62,13 +63,12 @@ def _cholesky(
         factor, failed = torch.linalg.cholesky_ex(g)
         pivots = factor.diagonal() * (1 - failed)
         return pivots, lambda right: torch.cholesky_solve(right, factor)
-    from scipy.linalg import lapack
+    from scipy.linalg import get_lapack_funcs
 
-    upper, failed = lapack.dpotrf(g.numpy().T, clean=False)  # half of torch's time
+    factorise, solve = get_lapack_funcs(("potrf", "potrs"), dtype=np.float64)
+    upper, failed = factorise(g.numpy().T, clean=False)  # half of torch's time
     pivots = torch.from_numpy(upper.diagonal().copy()) * (not failed)
-    return pivots, lambda right: torch.from_numpy(
-        lapack.dpotrs(upper, right.numpy())[0]
-    )
+    return pivots, lambda right: torch.from_numpy(solve(upper, right.numpy())[0])
 
 
 def _lower_products(z: Float[Tensor, "rows n"]) -> Float[Tensor, "rows rows"]:
