@@ -129,7 +129,7 @@ def test_the_table_shows_n_chance_intervals_and_perplexity(llama, texts):
         assert word in lines[0]
     assert "a\\|b: positive preferred" in lines[2]
     assert "| 4 | 0.500 |" in lines[2]
-    assert "+0.000 [+0.000, +0.000]" in lines[3]
+    assert "+0.000 [-0.500, +0.500]" in lines[3]  # of 4 items, none changed
     assert "(1.000)" in lines[3]
 
 
