@@ -72,7 +72,7 @@ def main(options) -> list[Report]:
                 "plain forward hook": lambda ids=ids: plain_hook(lm, ids, new, steer),
             },
             options,
-            more=4 if batch == 1 else 2,
+            more=4,
         )
         speed = Ratio(
             "speed of steered / unsteered", ratio(times, "unsteered", "steered"), 0.98
