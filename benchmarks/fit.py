@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from common import Ratio, Report, arguments, race, ratio, show
 
-from contrans.solver import Factor, minimum_norm
+from contrans.gram import minimum_norm
+from contrans.solver import Factor
 
 CONCEPTS, LAYERS = 12, 40
 

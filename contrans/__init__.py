@@ -35,7 +35,7 @@ _WHERE = {
     "reliability": "concept",
     "whitened_difference": "concept",
     "fit_linear_map": "linear_map",
-    "minimum_norm": "solver",
+    "minimum_norm": "gram",
     "move_directions": "solver",
     "diagnose": "diagnostics",
     "pair_layers": "transfer",
@@ -78,13 +78,11 @@ if TYPE_CHECKING:
     )
     from contrans.diagnostics import diagnose as diagnose
     from contrans.evaluation import evaluate as evaluate
+    from contrans.gram import minimum_norm as minimum_norm
     from contrans.linear_map import fit_linear_map as fit_linear_map
     from contrans.models import LM as LM, load_model as load_model
     from contrans.pipeline import run_transplant as run_transplant
-    from contrans.solver import (
-        minimum_norm as minimum_norm,
-        move_directions as move_directions,
-    )
+    from contrans.solver import move_directions as move_directions
     from contrans.store import load as load, save as save
     from contrans.transfer import (
         pair_layers as pair_layers,

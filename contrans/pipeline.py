@@ -80,9 +80,11 @@ def _finished(settings: Settings, folder: Path | None, *, force: bool) -> Any:
     if not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; -o needs the name of a folder")
     index = folder / "contrans.json"
-    if index.is_file() and (folder / "vector.safetensors").is_file():
+    if index.is_file():
         known = json.loads(index.read_text(encoding="utf-8"))
         if known.get("settings_digest") == _settings_digest(settings):
+            if not (folder / "vector.safetensors").is_file():
+                return None
             results = folder / "results.json"
             return json.loads(results.read_text(encoding="utf-8"))
     if any(folder.iterdir()):

@@ -10,7 +10,7 @@ FLOORS = [
     {"anatomy", "store", "mapped", "data", "zoo", "models", "library"},
     {"hooks", "hooks_logits", "resume"},
     {"activations", "neurons"},
-    {"concept", "linear_map", "solver"},
+    {"concept", "linear_map", "gram", "solver"},
     {"transfer", "control", "diagnostics"},
     {"methods", "evaluation"},
     {"search", "export"},

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from contrans.gram import gram, minimum_norm
 from contrans.linear_map import RIDGE_GRID, Spectrum, fit_linear_map, leave_one_out
-from contrans.solver import Factor, gram, minimum_norm, move_directions
+from contrans.solver import Factor, move_directions
 from contrans.types import HiddenStates
 
 DOUBLE = 1e-6
