@@ -1,21 +1,23 @@
 """Collect hidden states: batched, padding-safe, only what is asked for."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from contrans.files import digest
-from contrans.hooks import run_until
+from contrans.hooks import reads_in_pieces, run_until
 from contrans.mapped import mapped_states, open_mapped
 from contrans.models import LM
+from contrans.narrow import can_narrow, narrow
+from contrans.passes import Pass, padded_pass, passes
 from contrans.resume import replaced_forward
-from contrans.rows import pad, token_batches
 from contrans.types import HiddenStates, PairedStates, Position, PromptPairs
 
 Progress = Callable[[int, int], None]
@@ -42,15 +44,15 @@ def _compiled(kind: type) -> Callable[..., Any]:
 
 
 @contextmanager
-def compiled_blocks(lm: LM) -> Iterator[None]:
-    """Run the blocks through `torch.compile` while the context lasts.
+def compiled_blocks(lm: LM, layers: Iterable[int]) -> Iterator[None]:
+    """Run some blocks through `torch.compile` while the context lasts.
 
     One graph of dynamic shape serves all blocks of a kind, whatever the batch. The first
     use takes 10 s or so (2 s with torch's cache on disk) and needs a C++ compiler on a
     CPU, so it is for large collections. Blocks under an edit run as they are.
     """
     with ExitStack() as stack:
-        for block in lm.blocks:
+        for block in (lm.blocks[layer] for layer in layers):
             own = vars(block).get("forward")  # transformers 4 leaves the class's own
             if own is None or getattr(own, "__func__", None) is type(block).forward:
                 forward = partial(_compiled(type(block)), block)
@@ -65,6 +67,7 @@ def collect(
     layers: Iterable[int] | None = None,
     position: Position = "last",
     tokens_per_batch: int | None = None,
+    share: bool = True,
     compile: bool = False,
     out: str | Path | None = None,
     force: bool = False,
@@ -84,6 +87,8 @@ def collect(
         position: "last" token, "mean" over tokens, or "all" tokens as rows of their
             own. A leading BOS token is left out of "mean" and "all".
         tokens_per_batch: padded tokens per batch; None chooses by device.
+        share: let what texts share at their beginning run once, where that is exact
+            and less work (`contrans.passes`).
         compile: compile the blocks first, see `compiled_blocks`.
         out: write the states to this file as they come, for results beyond memory; what
             is returned then reads from the file.
@@ -107,6 +112,7 @@ def collect(
     chosen = _chosen_layers(lm, layers)
     if not chosen:
         raise ValueError("no layers to collect from; give one, or None for all")
+    by_token = reads_in_pieces(lm)
     rows = lm.encode(texts)
     skip = len(lm.special_affixes[0]) if position != "last" else 0
     counts = [max(len(row) - skip, 1) for row in rows] if position == "all" else None
@@ -131,16 +137,22 @@ def collect(
         else:
             filling = mapped_states(found, starts[-1], out, force=force)
             values = stack.enter_context(filling)
-        if compile:
-            stack.enter_context(compiled_blocks(lm))
+        few = by_token and position == "last"
+        if compile:  # the deepest block as it is where only its attention runs whole
+            below = range(chosen[-1] + (not (few and can_narrow(lm))))
+            stack.enter_context(compiled_blocks(lm, below))
         done = 0
-        for batch in token_batches(rows, tokens_per_batch or batch_tokens(lm)):
-            taken = _read(lm, [rows[i] for i in batch], chosen, position, skip)
-            for index, states in zip(batch, taken, strict=True):
+        budget = tokens_per_batch or batch_tokens(lm)
+        for each in passes(lm, rows, budget, share=share and by_token):
+            taken = _read(lm, each, chosen, position, skip, few)
+            if each.shared and not all(torch.isfinite(t).all() for t in taken):
+                each = padded_pass(lm, rows, each.texts)  # a NaN spoils its whole row
+                taken = _read(lm, each, chosen, position, skip, few)
+            for index, states in zip(each.texts, taken, strict=True):
                 here = slice(starts[index], starts[index + 1])
                 values[here] = states
                 finite[here] = torch.isfinite(states).all(-1)
-            done += len(batch)
+            done += len(each.texts)
             if progress is not None:
                 progress(done, len(rows))
         _refuse_nan(lm, finite, chosen, starts, texts)
@@ -149,44 +161,36 @@ def collect(
 
 def _read(
     lm: LM,
-    rows: list[list[int]],
+    each: Pass,
     layers: tuple[int, ...],
     position: str,
     skip: int,
-) -> list[Tensor]:
-    """The wanted states of one batch: per row, [rows of that text, layers, hidden]."""
-    ids, mask = pad(rows, lm.pad_id, side="right")
-    lengths = mask.sum(1)
-    first = torch.clamp(torch.full_like(lengths, skip), max=lengths - 1)
+    few: bool,
+) -> Sequence[Tensor]:
+    """The wanted states of one forward: per text, [rows of that text, layers, hidden]."""
+    last = position == "last"
+    wanted = [
+        c[-1:] if last else c[min(skip, len(c) - 1) :]  # a BOS alone is kept
+        for c in each.columns
+    ]
+    counts = [len(columns) for columns in wanted]
+    rows = torch.from_numpy(np.repeat(each.rows, counts)).to(lm.device)
+    columns = torch.from_numpy(np.concatenate(wanted)).to(lm.device)
     found: dict[int, Tensor] = {}
 
     def sink(layer: int, hidden: Tensor) -> None:
-        here = lengths.to(hidden.device)
-        if position == "last":
-            index = torch.arange(len(rows), device=hidden.device)
-            picked = hidden[index, here - 1].float()
-        elif position == "mean":
-            column = torch.arange(hidden.shape[1], device=hidden.device)
-            inside = (column >= first.to(hidden.device)[:, None]) & (
-                column < here[:, None]
-            )
-            total = (hidden.float() * inside[..., None]).sum(1)
-            picked = total / inside.sum(1, keepdim=True)
-        else:
-            picked = hidden.float()
-        found[layer] = picked.cpu()
+        here = hidden.device
+        found[layer] = hidden[rows.to(here), columns.to(here)].float().cpu()
 
-    run_until(
-        lm,
-        layers,
-        sink,
-        input_ids=ids.to(lm.device),
-        attention_mask=mask.to(lm.device),
+    inputs = {name: value.to(lm.device) for name, value in each.inputs.items()}
+    tokens = inputs["input_ids"].numel()
+    with narrow(lm, layers[-1], rows, columns, tokens) if few else nullcontext():
+        run_until(lm, layers, sink, **inputs)
+    stacked = torch.stack([found[layer] for layer in layers], dim=1)
+    parts = stacked.split(counts)
+    return (
+        [part.mean(0, keepdim=True) for part in parts] if position == "mean" else parts
     )
-    stacked = torch.stack([found[layer] for layer in layers], dim=-2)
-    if position != "all":
-        return [row[None] for row in stacked]
-    return [stacked[i, first[i] : lengths[i]] for i in range(len(rows))]
 
 
 def _refuse_nan(
@@ -225,6 +229,7 @@ def collect_pairs(
     layers: Iterable[int] | None = None,
     position: Position = "last",
     tokens_per_batch: int | None = None,
+    share: bool = True,
     compile: bool = False,
     progress: Progress | None = None,
 ) -> PairedStates:
@@ -241,6 +246,7 @@ def collect_pairs(
         layers=layers,
         position=position,
         tokens_per_batch=tokens_per_batch,
+        share=share,
         compile=compile,
         progress=progress,
     )

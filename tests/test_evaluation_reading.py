@@ -9,9 +9,9 @@ import torch
 import transformers
 from hypothesis import given, settings, strategies as st
 
+from contrans import packing
 from contrans.control import NoControl, Steer, compose
 from contrans.evaluation import forwards, reading
-from contrans.evaluation.prefix_tree import PrefixTree, Span, bins, shared
 from contrans.evaluation.scoring import (
     last_token_logits,
     last_token_logits_under,
@@ -20,6 +20,7 @@ from contrans.evaluation.scoring import (
 )
 from contrans.hooks import edit_residual, reads_in_pieces
 from contrans.models import wrap
+from contrans.prefix_tree import PrefixTree, Span, bins, shared
 
 sys.path.insert(0, str(Path(__file__).parent))
 from conftest import FAMILIES, byte_tokenizer, tiny_lm
@@ -108,7 +109,7 @@ def test_sharing_changes_nothing_in_families_that_only_fork(family):
 def test_packed_and_forked_agree(family, monkeypatch):
     lm, items = tiny_lm(family), branching_items(seed=3)
     packed = score_continuations(lm, items).total
-    monkeypatch.setattr(forwards, "PACKABLE", frozenset())
+    monkeypatch.setattr(packing, "PACKABLE", frozenset())
     forked = score_continuations(lm, items).total
     assert torch.allclose(packed, forked, atol=SAME, rtol=1e-6)
 
@@ -116,8 +117,8 @@ def test_packed_and_forked_agree(family, monkeypatch):
 @pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3_text"])
 def test_a_sliding_window_is_never_packed_past_its_length(family):
     lm = tiny_lm(family)
-    assert forwards.packable(lm, 15)
-    assert not forwards.packable(lm, 16)
+    assert packing.packable(lm, 15)
+    assert not packing.packable(lm, 16)
 
 
 def test_shared_pieces_run_once(llama, monkeypatch):
@@ -342,8 +343,8 @@ def test_positions_that_depend_on_the_length_are_not_cut_in_pieces(make_lm, kind
     scaling = {"rope_type": kind, "original_max_position_embeddings": 64}
     name = "rope_parameters" if hasattr(lm.model.config, "rope_parameters") else None
     setattr(lm.model.config, name or "rope_scaling", scaling)
-    assert forwards.readable(lm, 64)
-    assert not forwards.readable(lm, 65)
+    assert packing.readable(lm, 64)
+    assert not packing.readable(lm, 65)
 
 
 def test_a_model_with_another_kind_of_memory_is_read_whole():

@@ -6,9 +6,19 @@ from pathlib import Path
 import contrans
 
 FLOORS = [
-    {"types", "registry", "seeds", "layer_ranges", "rows", "fingerprint", "files"},
+    {
+        "types",
+        "registry",
+        "seeds",
+        "layer_ranges",
+        "rows",
+        "fingerprint",
+        "files",
+        "prefix_tree",
+    },
     {"anatomy", "store", "mapped", "data", "zoo", "models", "library"},
-    {"hooks", "hooks_logits", "resume"},
+    {"hooks", "hooks_logits", "resume", "packing"},
+    {"passes", "narrow"},
     {"activations", "neurons"},
     {"concept", "linear_map", "gram", "solver"},
     {"transfer", "control", "diagnostics"},

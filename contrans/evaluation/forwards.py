@@ -23,19 +23,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from contrans.evaluation.prefix_tree import Packed
 from contrans.models import LM
+from contrans.narrow import narrow
+from contrans.packing import packed_inputs
+from contrans.prefix_tree import Packed
 from contrans.rows import pad
 
-PACKABLE = frozenset(
-    (
-        *("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "phi3"),
-        *("olmo2", "gemma2", "gemma3_text", "gpt2", "gpt_neox"),
-    )
-)
-"""Families that take explicit positions and a four-dimensional mask; tests check each."""
 _CACHES = frozenset(("DynamicLayer", "DynamicSlidingWindowLayer"))
-_LENGTH_DEPENDENT = frozenset(("dynamic", "longrope"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +100,23 @@ def run(
 ) -> tuple[Tensor, Any]:
     """Logits at the wanted positions of a batch, and the cache grown by it.
 
+    For models under edits that look at one token at a time.
+
     Args:
         lm: the model, with whatever control is active.
         batch: what to run.
         cache: the known beginning, already forked: it is changed.
         keep: whether the grown cache is wanted.
     """
-    with _only(lm, batch) as met:
+    here = batch.rows, batch.columns
+    with narrow(lm, lm.layers - 1, *here, batch.ids.numel()), _only(lm, batch) as met:
         out = lm.model(
             input_ids=batch.ids.to(lm.device),
             past_key_values=cache,
             use_cache=keep or cache is not None,
             **{name: value.to(lm.device) for name, value in batch.inputs.items()},
         )
-    logits = out.logits[0] if met else out.logits[batch.rows, batch.columns]
+    logits = out.logits[0] if met else out.logits[here]
     refuse_overflow(lm, logits)
     return logits, out.past_key_values if keep else None
 
@@ -181,33 +178,6 @@ def splits(lm: LM) -> bool:
     return bool(layers) and all(type(layer).__name__ in _CACHES for layer in layers)
 
 
-def readable(lm: LM, longest: int) -> bool:
-    """Whether pieces of texts see the same positions as whole texts would."""
-    config = lm.model.config.get_text_config()
-    rope = getattr(config, "rope_parameters", None)  # transformers 5
-    rope = rope or getattr(config, "rope_scaling", None) or {}
-    for part in (rope, *(v for v in rope.values() if isinstance(v, dict))):
-        if part.get("rope_type", part.get("type")) in _LENGTH_DEPENDENT:
-            usual = part.get("original_max_position_embeddings") or getattr(
-                config, "original_max_position_embeddings", None
-            )
-            return longest <= (usual or getattr(config, "max_position_embeddings", 0))
-    return not getattr(config, "is_encoder_decoder", False)
-
-
-def packable(lm: LM, longest: int) -> bool:
-    """Whether texts of up to `longest` tokens may run packed in this model."""
-    config = lm.model.config.get_text_config()
-    if config.model_type not in PACKABLE:
-        return False
-    if getattr(config, "_attn_implementation", "sdpa") not in ("sdpa", "eager"):
-        return False
-    window = getattr(config, "sliding_window", None)
-    if window is None or not getattr(config, "use_sliding_window", True):
-        return True
-    return longest < window
-
-
 def packed_batch(
     lm: LM, rows: Sequence[Sequence[Packed]], known: int, wanted: Sequence[np.ndarray]
 ) -> Batch:
@@ -219,26 +189,8 @@ def packed_batch(
         known: tokens in the cache before all of them.
         wanted: columns of each row whose logits are wanted.
     """
-    ids, _ = pad([[i for p in row for i in p.ids] for row in rows], 0, side="right")
-    place = torch.zeros_like(ids)
-    seen = torch.zeros(len(rows), 1, ids.shape[1], known + ids.shape[1]).bool()
-    for r, row in enumerate(rows):
-        start = 0
-        for part in row:
-            end = start + len(part.ids)
-            place[r, start:end] = torch.tensor(part.depth)
-            seen[r, 0, start:end, :known] = True
-            seen[r, 0, start:end, known + start : known + end] = torch.from_numpy(
-                part.seen()
-            )
-            start = end
-        filler = torch.arange(start, ids.shape[1])
-        seen[r, 0, filler, known + filler] = True
-    mask = torch.zeros(seen.shape, dtype=lm.dtype)
-    mask.masked_fill_(~seen, torch.finfo(lm.dtype).min)
-    return Batch(
-        ids, *_positions(wanted), {"attention_mask": mask, "position_ids": place}
-    )
+    ids, inputs = packed_inputs(lm, rows, known)
+    return Batch(ids, *_positions(wanted), inputs)
 
 
 def forked_batch(

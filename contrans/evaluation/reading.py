@@ -24,16 +24,15 @@ from contrans.evaluation.forwards import (
     forked_batch,
     grafted,
     joined,
-    packable,
     packed_batch,
     padded_logits,
-    readable,
     run,
     splits,
 )
-from contrans.evaluation.prefix_tree import Packed, PrefixTree, Span, bins
 from contrans.hooks import edit_residual, reads_in_pieces
 from contrans.models import LM
+from contrans.packing import packable, readable
+from contrans.prefix_tree import Packed, PrefixTree, Span, bins
 from contrans.resume import Stream
 from contrans.rows import pad, token_batches
 

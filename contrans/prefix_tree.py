@@ -104,6 +104,22 @@ class PrefixTree:
         parts = [Span(a, b, until) for a, b in pairwise(edges)]
         return until, parts
 
+    def spans(self, capacity: int) -> list[Span]:
+        """All rows in spans of at most `capacity` unique tokens, or of one row.
+
+        Example:
+            >>> tree = PrefixTree([[1, 2, 3], [1, 2, 4], [7]])
+            >>> [(span.low, span.high) for span in tree.spans(4)]
+            [(0, 2), (2, 3)]
+        """
+        found, low = [], 0
+        for high in range(1, len(self.rows) + 1):
+            last = high == len(self.rows)
+            if last or self.size(Span(low, high + 1, 0)) > capacity:
+                found.append(Span(low, high, 0))
+                low = high
+        return found
+
     def pack(self, span: Span) -> "Packed":
         """The tokens of a span below its depth, each once, in one row."""
         ids: list[int] = []

@@ -1,0 +1,79 @@
+"""Above the attention of the last block that is needed, only wanted tokens matter.
+
+All of a block but the attention itself looks at one token at a time. So where a pass ends
+after a block, and the stream is read at a few tokens, the output of the attention and the
+MLP need not be made for the others: three quarters of that block's products.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+
+from torch import Tensor
+
+from contrans.models import LM
+from contrans.resume import replaced_forward
+
+ABOVE_ATTENTION = {
+    "llama": ("self_attn.o_proj", "mlp"),
+    "mistral": ("self_attn.o_proj", "mlp"),
+    "qwen2": ("self_attn.o_proj", "mlp"),
+    "qwen3": ("self_attn.o_proj", "mlp"),
+    "phi3": ("self_attn.o_proj", "mlp"),
+    "olmo2": ("self_attn.o_proj", "mlp"),
+    "gemma2": ("self_attn.o_proj", "mlp"),
+    "gemma3_text": ("self_attn.o_proj", "mlp"),
+    "gpt2": ("attn.c_proj", "mlp"),
+    "gpt_neox": ("attention.dense", "mlp"),
+}
+"""For each family, the modules of a block that look at one token at a time and hold most
+of its products; from tensor to tensor. Tests check each."""
+FEW = 0.5
+"""Share of the tokens up to which picking them out is worth it."""
+
+
+def narrow(
+    lm: LM, layer: int, rows: Tensor, columns: Tensor, tokens: int
+) -> AbstractContextManager[None]:
+    """Run what a block has above its attention at some tokens only, if that is worth it.
+
+    What the block returns elsewhere is not to be used, nor what lies above it. Exact
+    where no hook looks at other tokens (`contrans.hooks.reads_in_pieces`).
+
+    Args:
+        lm: the model.
+        layer: that block, the last of the pass.
+        rows: row of each wanted token of the batch.
+        columns: its column.
+        tokens: tokens of the whole batch.
+    """
+    if len(rows) > FEW * tokens or not can_narrow(lm):
+        return nullcontext()
+    return _narrowed(lm, layer, rows, columns)
+
+
+def can_narrow(lm: LM) -> bool:
+    """Whether it is known which modules of the family's blocks may be narrowed."""
+    return lm.model.config.get_text_config().model_type in ABOVE_ATTENTION
+
+
+@contextmanager
+def _narrowed(lm: LM, layer: int, rows: Tensor, columns: Tensor) -> Iterator[None]:
+    block = lm.blocks[layer]
+    with ExitStack() as stack:
+        for path in ABOVE_ATTENTION[lm.model.config.get_text_config().model_type]:
+            module = block.get_submodule(path)
+            forward = partial(_at_some, module.forward, rows, columns)
+            stack.enter_context(replaced_forward(module, forward))
+        yield
+
+
+def _at_some(
+    inner: Callable[[Tensor], Tensor], rows: Tensor, columns: Tensor, hidden: Tensor
+) -> Tensor:
+    """What a module makes of some tokens; zeros elsewhere."""
+    here = rows.to(hidden.device), columns.to(hidden.device)
+    made = inner(hidden[here][None])[0]
+    out = made.new_zeros(*hidden.shape[:2], made.shape[-1])
+    out[here] = made
+    return out
