@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from contrans.files import digest
-from contrans.hooks import reads_in_pieces, run_until
+from contrans.hooks import is_own, reads_in_pieces, run_until
 from contrans.mapped import mapped_states, open_mapped
 from contrans.models import LM
 from contrans.narrow import can_narrow, narrow
@@ -53,8 +53,7 @@ def compiled_blocks(lm: LM, layers: Iterable[int]) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for block in (lm.blocks[layer] for layer in layers):
-            own = vars(block).get("forward")  # transformers 4 leaves the class's own
-            if own is None or getattr(own, "__func__", None) is type(block).forward:
+            if is_own(vars(block).get("forward"), block):
                 forward = partial(_compiled(type(block)), block)
                 stack.enter_context(replaced_forward(block, forward))
         yield

@@ -304,12 +304,17 @@ def reads_in_pieces(lm: LM) -> bool:
         if any(not _is_reader(hook) for hook in hooks):
             return False
         forward = vars(module).get("forward")
-        if forward is None or hasattr(module, "_hf_hook"):  # accelerate's placement
+        if is_own(forward, module) or hasattr(module, "_hf_hook"):  # accelerate's
             continue
         edited = getattr(forward, "edited", None)
         if not isinstance(edited, _EditedForward) or not all(edited.by_token):
             return False
     return True
+
+
+def is_own(forward: Any, module: nn.Module) -> bool:
+    """Whether a module's `forward` is that of its class; transformers 4 may set it anew."""
+    return forward is None or getattr(forward, "__func__", None) is type(module).forward
 
 
 def _is_reader(hook: Any) -> bool:

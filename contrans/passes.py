@@ -87,9 +87,8 @@ def _work(lm: LM, lengths: Sequence[int], budget: int) -> float:
 def _packed(
     lm: LM, tree: PrefixTree, spans: Sequence[Span], budget: int
 ) -> Iterator[Pass]:
-    packs = [tree.pack(span) for span in spans]
-    for chosen in token_batches([pack.ids for pack in packs], budget):
-        some = [packs[i] for i in chosen]
+    for chosen in token_batches([range(tree.size(s)) for s in spans], budget):
+        some = [tree.pack(spans[i]) for i in chosen]
         ids, inputs = packed_inputs(lm, [[pack] for pack in some])
         yield Pass(
             [tree.order[i] for p in some for i in range(p.span.low, p.span.high)],

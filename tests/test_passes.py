@@ -11,7 +11,8 @@ from contrans.control import Steer
 from contrans.passes import passes
 
 ROUNDING = 1e-5
-TEMPLATED = [f"it was {word}" for word in "a b ab abc ba cab bac bad dab add".split()]
+WORDS = ("a", "b", "ab", "abc", "ba", "cab", "bac", "bad", "dab", "add")
+TEMPLATED = [f"it was {word}" for word in WORDS]
 """Texts that begin alike, shorter than the window of families that have one."""
 
 
@@ -105,7 +106,7 @@ def test_a_spoilt_text_is_told_from_its_neighbours(make_lm):
     with torch.no_grad():
         lm.model.get_input_embeddings().weight[bad] = float("nan")
     texts = [*TEMPLATED[:4], "it was z", *TEMPLATED[4:]]
-    with pytest.raises(ValueError, match="for text 4 .'it was z'"):
+    with pytest.raises(ValueError, match=r"for text 4 \('it was z'\)"):
         collect(lm, texts)
 
 
