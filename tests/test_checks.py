@@ -8,7 +8,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from contrans.checks import Report, SuiteError, output, parse_suite
 from contrans.checks.baseline import check_place, read_baseline, write_baseline
@@ -17,7 +16,6 @@ from contrans.checks.judging import (
     judge_baseline,
     judge_bound,
     judge_controls,
-    tail_p,
 )
 from contrans.checks.measure import Measured, check_finite
 from contrans.checks.running import plan, run_suite
@@ -25,7 +23,6 @@ from contrans.checks.sources import find, find_file, get_task
 from contrans.checks.suite import Bound, Controls
 from contrans.checks.vectors import find_vector, read_vector
 from contrans.control import NoControl
-from contrans.evaluation.paired import RESAMPLES, paired
 from contrans.store import Cache, save
 from contrans.types import ConceptVector
 
@@ -217,24 +214,6 @@ def test_two_items_are_never_sure_in_a_large_suite():
     now, then = [bad, *[good] * 149], [good] * 150
     cases = judge_baseline([(PLACE, False)] * 150, now, then, tolerance=0.0)
     assert {case.status for case in cases} == {"pass"}
-
-
-def test_tails_of_p_values_go_on_where_the_draws_end():
-    drawn, floor = np.random.default_rng(0).normal(size=80), 1 / (RESAMPLES + 1)
-    at = np.linspace(0.0, 3.0, 61)
-    found = [paired(drawn - drawn.mean() + x, np.zeros(80)) for x in at]
-    p = [tail_p(one, 0.0, below=False) for one in found]
-    assert p == sorted(p, reverse=True)
-    for one, value, x in zip(found, p, at, strict=True):
-        share = one.p_above(0.0)
-        assert value == share if share > floor else value <= floor
-        assert value >= 0.5**80
-        if share == floor:
-            exact = stats.ttest_1samp(drawn - drawn.mean() + x, 0.0).pvalue / 2
-            expected = max(exact, 0.5**80)
-            assert np.log(value) == pytest.approx(np.log(expected), rel=0.1)
-    mirrored = paired(np.zeros(80), drawn - drawn.mean() + 3.0)
-    assert tail_p(mirrored, 0.0, below=True) == pytest.approx(p[-1], rel=0.5)
 
 
 def test_few_items_are_as_uncertain_where_less_is_better():

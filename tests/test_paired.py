@@ -6,6 +6,7 @@ from hypothesis import given, settings, strategies as st
 from scipy import stats
 
 from contrans.evaluation.paired import (
+    RESAMPLES,
     holm,
     paired,
     prompts_to_decide,
@@ -60,6 +61,25 @@ def test_interval_and_p_value_never_contradict(seed, bound, confidence):
         assert outside
     if outside:
         assert found.p(bound) < 1 - confidence + 4 * edge
+
+
+def test_tails_of_p_values_go_on_where_the_draws_end():
+    drawn, floor = np.random.default_rng(0).normal(size=80), 1 / (RESAMPLES + 1)
+    at = np.linspace(0.0, 3.0, 61)
+    found = [paired(drawn - drawn.mean() + x, np.zeros(80)) for x in at]
+    p = [one.p_above(0.0) for one in found]
+    assert p == sorted(p, reverse=True)
+    for one, value, x in zip(found, p, at, strict=True):
+        share = (int((one.draws <= 0.0).sum()) + 1) * floor
+        assert value == pytest.approx(share) if share > 1.5 * floor else value <= floor
+        assert value >= 0.5**80
+        if share == pytest.approx(floor):
+            exact = stats.ttest_1samp(drawn - drawn.mean() + x, 0.0).pvalue / 2
+            expected = max(exact, 0.5**80)
+            assert np.log(value) == pytest.approx(np.log(expected), rel=0.1)
+    mirrored = paired(np.zeros(80), drawn - drawn.mean() + 3.0)
+    assert mirrored.p_below(0.0) == pytest.approx(p[-1], rel=0.5)
+    assert holm([found[-1].p()] + [1.0] * 149)[0] < 0.001  # of 150 comparisons
 
 
 @pytest.mark.parametrize(("n", "rate"), [(30, 0.1), (60, 0.07), (60, 0.3), (200, 0.05)])

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from contrans.checks.measure import FLUENCY, Measured
 from contrans.checks.suite import Bound, Controls
@@ -214,44 +213,12 @@ def _p_worse(
     """One-sided p-value of "it is not worse by more than the tolerance"."""
     tolerance = max(tolerance, ROUNDING)
     if texts:
-        return tail_p(found, 1.0 + tolerance, below=False, logs=True)
-    worse = tail_p(found, -tolerance, below=True)
+        return found.p_above(1.0 + tolerance)
+    worse = found.p_below(-tolerance)
     if not either:
         return worse
     # Two tests, each of which may be the smaller by chance.
-    return min(2 * min(worse, tail_p(found, tolerance, below=False)), 1.0)
-
-
-def tail_p(
-    found: Difference, bound: float, *, below: bool, logs: bool = False
-) -> float:
-    """One-sided p-value of "the truth is not beyond `bound`", also far in the tail.
-
-    It is the share of resampled means that are not beyond the bound. Where none is,
-    that share says only "below one in so many draws", which corrected for many
-    comparisons is never significant. There the tail goes on as that of Student's t
-    with n - 1 degrees of freedom, from the mean and the spread of the draws. It is
-    never above the share, and never below 2^-n, the least that n items can show when
-    each is as likely to go up as down (the sign test). It errs on the safe side for
-    scores of 0 and 1; like a t-test it is too sure of few items whose changes are
-    very lopsided.
-
-    Args:
-        found: the difference or ratio.
-        bound: what it is compared with.
-        below: whether small p-values mean "less than the bound", not "more".
-        logs: measure distances in logarithms, for a ratio.
-    """
-    share = found.p_below(bound) if below else found.p_above(bound)
-    if share > 1 / (len(found.draws) + 1):
-        return share
-    draws, edge = found.draws, bound
-    if logs:
-        draws, edge = np.log(draws), np.log(bound)
-    spread = draws.std() * np.sqrt(found.n / (found.n - 1))
-    gap = abs(draws.mean() - edge)
-    tail = float(stats.t.sf(gap / spread, found.n - 1)) if spread > 0 else 0.0
-    return min(share, max(tail, 0.5**found.n))
+    return min(2 * min(worse, found.p_above(tolerance)), 1.0)
 
 
 def _case(

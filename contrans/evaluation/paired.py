@@ -39,15 +39,39 @@ class Difference:
     draws: Float[np.ndarray, " resamples"]
     """The resampled differences, sorted."""
 
+    logs: bool = False
+    """Whether distances are those of logarithms: a ratio."""
+
     def p_below(self, bound: float) -> float:
-        """One-sided p-value of "the truth is `bound` or more": small where it is less."""
-        above = len(self.draws) - np.searchsorted(self.draws, bound, side="left")
-        return (int(above) + 1) / (len(self.draws) + 1)
+        """One-sided p-value of "the truth is `bound` or more": small where it is less.
+
+        It is the share of resampled means that are not below the bound. Where none is,
+        that share says only "below one in so many draws", which corrected for many
+        comparisons is never significant. There the tail goes on as that of Student's t
+        with n - 1 degrees of freedom, from the mean and the spread of the draws. It is
+        never above the share, and never below 2^-n, the least that n items can show
+        when each is as likely to go up as down (the sign test). It errs on the safe
+        side for scores of 0 and 1; like a t-test it is too sure of few items whose
+        changes are very lopsided.
+        """
+        beyond = len(self.draws) - np.searchsorted(self.draws, bound, side="left")
+        return self._p(int(beyond), bound)
 
     def p_above(self, bound: float) -> float:
         """One-sided p-value of "the truth is `bound` or less": small where it is more."""
-        below = np.searchsorted(self.draws, bound, side="right")
-        return (int(below) + 1) / (len(self.draws) + 1)
+        return self._p(int(np.searchsorted(self.draws, bound, side="right")), bound)
+
+    def _p(self, beyond: int, bound: float) -> float:
+        share = (beyond + 1) / (len(self.draws) + 1)
+        if beyond:
+            return share
+        draws, edge = self.draws, bound
+        if self.logs:
+            draws, edge = np.log(draws), np.log(bound)
+        spread = draws.std() * np.sqrt(self.n / (self.n - 1))
+        gap = abs(draws.mean() - edge)
+        tail = float(stats.t.sf(gap / spread, self.n - 1)) if spread > 0 else 0.0
+        return min(share, max(tail, 0.5**self.n))
 
     def p(self, bound: float = 0.0) -> float:
         """Two-sided p-value of "the truth is `bound`"."""
@@ -192,6 +216,7 @@ def ratio_of_perplexities(
         paired=True,
         spread=found.spread,
         draws=np.exp(np.clip(found.draws, -700, 700)),
+        logs=True,
     )
 
 
