@@ -461,7 +461,7 @@ def test_an_interrupted_add_leaves_no_entry(library, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("contrans.library.place._link", stop)
+        patch.setattr("contrans.library.place.publish", stop)
         with pytest.raises(KeyboardInterrupt):
             library.add(file, name="a")
     assert [entry.label for entry in library.list()] == ["a@1"]

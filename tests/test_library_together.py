@@ -136,7 +136,7 @@ def test_a_killed_writer_blocks_no_one_and_leaves_nothing_half(tmp_path, files):
 
         import contrans.library.place as place
 
-        place._link = wait  # the lock is held, the record is written but has no name
+        place.publish = wait  # the lock is held, the record is written but has no name
         Library(root).add(files[1][0], name="a")
 
     writer = context.Process(target=die)

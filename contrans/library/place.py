@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from contrans.files import unwritten
+from contrans.files import publish, unwritten
 
 LOCK_SECONDS = 120.0
 """How long to wait for another process that writes to the same folder."""
@@ -135,7 +135,7 @@ class Place:
                 return
             path = self.folder / name
             with _written(path, data) as part:
-                _link(part, path)
+                publish(part, path)
 
     def _create_remote(self, name: str, data: bytes) -> None:
         try:
@@ -204,15 +204,3 @@ def _written(path: Path, data: bytes) -> Iterator[Path]:
         raise unwritten(path, error) from error
     finally:
         part.unlink(missing_ok=True)
-
-
-def _link(part: Path, path: Path) -> None:
-    """Give a written file its name, unless the name is taken."""
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        raise FileExistsError(f"{path} exists and is not overwritten") from None
-    except OSError:  # a file system without links: the lock alone guards the name
-        if path.exists():
-            raise FileExistsError(f"{path} exists and is not overwritten") from None
-        part.replace(path)
