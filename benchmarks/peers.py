@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -144,6 +145,8 @@ def inside(peer: str) -> None:
         show,
     )
     from generate import tokens
+    from lockstep import lockstep, twin
+    from transformers import StoppingCriteria
 
     from contrans.activations import collect
     from contrans.control import Steer
@@ -184,18 +187,20 @@ def inside(peer: str) -> None:
         new = 16 if options.quick else 64
         steer = Steer(vector, layers=(6,), strength=1.0)
 
-        def plain():
-            return tokens(lm, ids, new, None)
+        def plain(watch: StoppingCriteria | None = None):
+            return tokens(lm, ids, new, None, watch)
 
-        same = torch.equal(theirs["generate"](plain), tokens(lm, ids, new, steer))
-        times = race(
+        def their(watch: StoppingCriteria | None = None):
+            return theirs["generate"](partial(plain, watch))
+
+        same = torch.equal(their(), tokens(lm, ids, new, steer))
+        times = lockstep(
             {
-                peer: lambda: theirs["generate"](plain),
-                "contrans": lambda: tokens(lm, ids, new, steer),
-                "unsteered": plain,
+                peer: their,
+                "contrans": partial(tokens, twin(lm), ids, new, steer),
+                "unsteered": partial(tokens, twin(lm), ids, new, None),
             },
             options,
-            more=4,
         )
         ratios = [
             Ratio(f"{peer} / contrans", ratio(times, peer, "contrans"), 0.98),
@@ -203,7 +208,13 @@ def inside(peer: str) -> None:
         ]
         checks = {"same tokens": same}
         found.append(
-            Report(f"generate, {peer}", f"{new} tokens, batch 1", times, ratios, checks)
+            Report(
+                f"generate, {peer}",
+                f"{new} tokens, batch 1; seconds a token",
+                times,
+                ratios,
+                checks,
+            )
         )
     show(found, options)
 
