@@ -129,16 +129,11 @@ def clock(device: str) -> Callable[[], float]:
 def race(
     methods: dict[str, Callable[[], Any]],
     options: argparse.Namespace,
-    *,
-    more: int = 1,
 ) -> dict[str, list[float]]:
-    """Times of every method, interleaved, without the first round.
-
-    Where a bar is closer to 1 than one round is to the next, take more rounds.
-    """
+    """Times of every method, interleaved, without the first round."""
     now, drawn = clock(options.device), random.Random(0)
     times: dict[str, list[float]] = {name: [] for name in methods}
-    for _ in range(more * options.rounds):
+    for _ in range(options.rounds):
         for name in drawn.sample(list(methods), len(methods)):
             start = now()
             methods[name]()
