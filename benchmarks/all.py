@@ -36,7 +36,7 @@ def kept(name: str, options: list[str], make: Callable[[], list[dict]]) -> list[
     file = KEPT / f"{'_'.join([name, *options]).replace('/', '.')}.json"
     if file.exists():
         return json.loads(file.read_text(encoding="utf-8"))
-    found = make()
+    found = [{"commit": commit(), **report} for report in make()]
     if any(report.get("seconds") or report.get("ratios") for report in found):
         KEPT.mkdir(exist_ok=True)
         temporary = file.with_suffix(".part")
@@ -66,6 +66,12 @@ def commit() -> str:
         check=False,
     )
     return found.stdout.strip() or "unknown"
+
+
+def elsewhere(report: dict) -> list[str]:
+    """A note on a report that was made before, with other files."""
+    at = report.get("commit", "unknown")
+    return [] if at == commit() else [f"measured at commit {at}"]
 
 
 def main() -> None:
@@ -112,7 +118,7 @@ def main() -> None:
             entry.get("seconds", {}),
             [Ratio(**r) for r in entry.get("ratios", [])],
             entry.get("checks", {}),
-            entry.get("notes", []),
+            [*entry.get("notes", []), *elsewhere(entry)],
         )
         for entry in found
     ]
