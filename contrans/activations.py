@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +16,7 @@ from contrans.hooks import is_own, reads_in_pieces, run_until
 from contrans.mapped import mapped_states, open_mapped
 from contrans.models import LM
 from contrans.narrow import can_narrow, narrow
-from contrans.passes import Pass, padded_pass, passes
+from contrans.passes import Pass, passes
 from contrans.resume import replaced_forward
 from contrans.types import HiddenStates, PairedStates, Position, PromptPairs
 
@@ -75,9 +75,9 @@ def collect(
 ) -> HiddenStates:
     """Residual-stream states of texts, after each of some blocks.
 
-    Rows are padded on the right and masked, so the states of a text do not depend on
-    its neighbours: a batch of 1 equals a batch of 32 to rounding. The forward stops
-    after the deepest layer asked for and never meets the language-model head.
+    Rows are masked, so the states of a text do not depend on its neighbours: a batch of
+    1 equals a batch of 32 to rounding. The forward stops after the deepest layer asked
+    for and never meets the language-model head.
 
     Args:
         lm: the model.
@@ -86,8 +86,8 @@ def collect(
         position: "last" token, "mean" over tokens, or "all" tokens as rows of their
             own. A leading BOS token is left out of "mean" and "all".
         tokens_per_batch: padded tokens per batch; None chooses by device.
-        share: let what texts share at their beginning run once, where that is exact
-            and less work (`contrans.passes`).
+        share: for last tokens, let what texts share at their beginning run once, where
+            that is exact and less work (`contrans.passes`).
         compile: compile the blocks first, see `compiled_blocks`.
         out: write the states to this file as they come, for results beyond memory; what
             is returned then reads from the file.
@@ -111,7 +111,7 @@ def collect(
     chosen = _chosen_layers(lm, layers)
     if not chosen:
         raise ValueError("no layers to collect from; give one, or None for all")
-    by_token = reads_in_pieces(lm)
+    few = position == "last" and reads_in_pieces(lm)
     rows = lm.encode(texts)
     skip = len(lm.special_affixes[0]) if position != "last" else 0
     counts = [max(len(row) - skip, 1) for row in rows] if position == "all" else None
@@ -136,60 +136,76 @@ def collect(
         else:
             filling = mapped_states(found, starts[-1], out, force=force)
             values = stack.enter_context(filling)
-        few = by_token and position == "last"
         if compile:  # the deepest block as it is where only its attention runs whole
-            below = range(chosen[-1] + (not (few and can_narrow(lm))))
+            below = range(chosen[-1] + (not (few and can_narrow(lm, chosen[-1]))))
             stack.enter_context(compiled_blocks(lm, below))
         done = 0
         budget = tokens_per_batch or batch_tokens(lm)
-        for each in passes(lm, rows, budget, share=share and by_token):
-            taken = _read(lm, each, chosen, position, skip, few)
-            if each.shared and not all(torch.isfinite(t).all() for t in taken):
-                each = padded_pass(lm, rows, each.texts)  # a NaN spoils its whole row
-                taken = _read(lm, each, chosen, position, skip, few)
-            for index, states in zip(each.texts, taken, strict=True):
+        wanted = _Wanted(chosen, position, skip, few)
+        for some in _states(lm, rows, wanted, budget, share and few):
+            for index, states in some:
                 here = slice(starts[index], starts[index + 1])
                 values[here] = states
                 finite[here] = torch.isfinite(states).all(-1)
-            done += len(each.texts)
+            done += len(some)
             if progress is not None:
                 progress(done, len(rows))
         _refuse_nan(lm, finite, chosen, starts, texts)
     return replace(found, values=values if out is None else open_mapped(out))
 
 
-def _read(
-    lm: LM,
-    each: Pass,
-    layers: tuple[int, ...],
-    position: str,
-    skip: int,
-    few: bool,
-) -> Sequence[Tensor]:
-    """The wanted states of one forward: per text, [rows of that text, layers, hidden]."""
-    last = position == "last"
-    wanted = [
-        c[-1:] if last else c[min(skip, len(c) - 1) :]  # a BOS alone is kept
-        for c in each.columns
-    ]
-    counts = [len(columns) for columns in wanted]
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which states are read."""
+
+    layers: tuple[int, ...]
+    position: Position
+    skip: int
+    """Tokens at the beginning of a text that do not count."""
+    few: bool
+    """Whether nothing looks at other tokens than these."""
+
+
+def _states(
+    lm: LM, rows: Sequence[list[int]], wanted: _Wanted, budget: int, share: bool
+) -> Iterator[list[tuple[int, Tensor]]]:
+    """Texts and their states, [rows of that text, layers, hidden], forward by forward."""
+    for each in passes(lm, rows, budget, share=share):
+        states = _read(lm, each, wanted)
+        if not each.shared or all(torch.isfinite(part).all() for part in states):
+            yield list(zip(each.texts, states, strict=True))
+            continue
+        apart = [rows[i] for i in each.texts]  # a NaN spoils every text of its row
+        for again in passes(lm, apart, budget, share=False):
+            texts = [each.texts[i] for i in again.texts]
+            yield list(zip(texts, _read(lm, again, wanted), strict=True))
+
+
+def _read(lm: LM, each: Pass, wanted: _Wanted) -> Sequence[Tensor]:
+    """The wanted states of one forward, text by text."""
+    if wanted.position == "last":
+        chosen = [columns[-1:] for columns in each.columns]
+    else:  # a BOS alone is kept
+        chosen = [c[min(wanted.skip, len(c) - 1) :] for c in each.columns]
+    counts = [len(columns) for columns in chosen]
     rows = torch.from_numpy(np.repeat(each.rows, counts)).to(lm.device)
-    columns = torch.from_numpy(np.concatenate(wanted)).to(lm.device)
+    columns = torch.from_numpy(np.concatenate(chosen)).to(lm.device)
     found: dict[int, Tensor] = {}
 
     def sink(layer: int, hidden: Tensor) -> None:
         here = hidden.device
-        found[layer] = hidden[rows.to(here), columns.to(here)].float().cpu()
+        picked = hidden[rows.to(here), columns.to(here)].float()
+        if wanted.position == "mean":
+            picked = torch.stack([part.mean(0) for part in picked.split(counts)])
+        found[layer] = picked.cpu()
 
     inputs = {name: value.to(lm.device) for name, value in each.inputs.items()}
-    tokens = inputs["input_ids"].numel()
-    with narrow(lm, layers[-1], rows, columns, tokens) if few else nullcontext():
-        run_until(lm, layers, sink, **inputs)
-    stacked = torch.stack([found[layer] for layer in layers], dim=1)
-    parts = stacked.split(counts)
-    return (
-        [part.mean(0, keepdim=True) for part in parts] if position == "mean" else parts
-    )
+    tokens, deepest = inputs["input_ids"].numel(), wanted.layers[-1]
+    few = narrow(lm, deepest, rows, columns, tokens) if wanted.few else nullcontext()
+    with few:
+        run_until(lm, wanted.layers, sink, **inputs)
+    stacked = torch.stack([found[layer] for layer in wanted.layers], dim=1)
+    return stacked.split(1 if wanted.position == "mean" else counts)
 
 
 def _refuse_nan(

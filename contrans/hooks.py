@@ -297,8 +297,11 @@ def reads_in_pieces(lm: LM) -> bool:
     """Whether a text may now be read in pieces with a cache, to the same result.
 
     So it is for the model itself and under edits that declared themselves `by_token`.
-    Hooks and replaced forwards that contrans does not know may look at whole texts.
+    Hooks, replaced forwards and blocks that contrans does not know may look at whole
+    texts.
     """
+    if any(not type(b).__module__.startswith("transformers") for b in lm.blocks):
+        return False
     for module in lm.model.modules():
         hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
         if any(not _is_reader(hook) for hook in hooks):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from contrans.models import LM
 from contrans.resume import replaced_forward
@@ -47,22 +47,28 @@ def narrow(
         columns: its column.
         tokens: tokens of the whole batch.
     """
-    if len(rows) > FEW * tokens or not can_narrow(lm):
+    if len(rows) > FEW * tokens or not can_narrow(lm, layer):
         return nullcontext()
     return _narrowed(lm, layer, rows, columns)
 
 
-def can_narrow(lm: LM) -> bool:
-    """Whether it is known which modules of the family's blocks may be narrowed."""
-    return lm.model.config.get_text_config().model_type in ABOVE_ATTENTION
+def can_narrow(lm: LM, layer: int) -> bool:
+    """Whether it is known which modules of a block may be narrowed, and they are there."""
+    return bool(_modules(lm, layer))
+
+
+def _modules(lm: LM, layer: int) -> list[nn.Module]:
+    known = ABOVE_ATTENTION.get(lm.model.config.get_text_config().model_type, ())
+    try:
+        return [lm.blocks[layer].get_submodule(path) for path in known]
+    except AttributeError:  # another library has put its own module in between
+        return []
 
 
 @contextmanager
 def _narrowed(lm: LM, layer: int, rows: Tensor, columns: Tensor) -> Iterator[None]:
-    block = lm.blocks[layer]
     with ExitStack() as stack:
-        for path in ABOVE_ATTENTION[lm.model.config.get_text_config().model_type]:
-            module = block.get_submodule(path)
+        for module in _modules(lm, layer):
             forward = partial(_at_some, module.forward, rows, columns)
             stack.enter_context(replaced_forward(module, forward))
         yield

@@ -26,6 +26,10 @@ _LENGTH_DEPENDENT = frozenset(("dynamic", "longrope"))
 def readable(lm: LM, longest: int) -> bool:
     """Whether pieces of texts see the same positions as whole texts would."""
     config = lm.model.config.get_text_config()
+    if getattr(config, "use_bidirectional_attention", False):
+        return False
+    if getattr(config, "is_causal", None) is False:
+        return False
     rope = getattr(config, "rope_parameters", None)  # transformers 5
     rope = rope or getattr(config, "rope_scaling", None) or {}
     for part in (rope, *(v for v in rope.values() if isinstance(v, dict))):
@@ -40,8 +44,8 @@ def readable(lm: LM, longest: int) -> bool:
 def packable(lm: LM, longest: int) -> bool:
     """Whether texts of up to `longest` tokens may run packed in this model."""
     config = lm.model.config.get_text_config()
-    if config.model_type not in PACKABLE:
-        return False
+    if config is not lm.model.config or config.model_type not in PACKABLE:
+        return False  # what surrounds a text model may make masks of its own
     if getattr(config, "_attn_implementation", "sdpa") not in ("sdpa", "eager"):
         return False
     window = getattr(config, "sliding_window", None)

@@ -6,8 +6,7 @@ a system prompt) runs once.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from math import inf
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -61,18 +60,39 @@ def passes(
             work. Not under hooks that look at more than one token
             (`contrans.hooks.reads_in_pieces`).
     """
-    longest = max(map(len, rows))
-    if share and len(rows) > 1 and packable(lm, longest) and readable(lm, longest):
-        tree = PrefixTree(rows)
-        tried = [tree.spans(c) for c in CAPACITIES if longest <= c <= budget]
-        work = [
-            _work(lm, [tree.size(span) for span in spans], budget) for spans in tried
-        ]
-        if min(work, default=inf) <= WORTH * _work(lm, list(map(len, rows)), budget):
-            yield from _packed(lm, tree, tried[work.index(min(work))], budget)
-            return
-    for batch in token_batches(rows, budget):
-        yield padded_pass(lm, rows, batch)
+    capacities = [c for c in CAPACITIES if c <= min(budget, lm.context)]
+    fitting = {n for n in set(map(len, rows)) if share and _packs(lm, n, capacities)}
+    alike = [i for i, row in enumerate(rows) if len(row) in fitting]
+    tree = PrefixTree([rows[i] for i in alike])
+    spans = _spans(lm, tree, capacities, budget)
+    for each in _packed(lm, tree, spans, budget):
+        yield replace(each, texts=[alike[i] for i in each.texts])
+    done = set(alike if spans else ())
+    left = [i for i in range(len(rows)) if i not in done]
+    for batch in token_batches([rows[i] for i in left], budget):
+        yield padded_pass(lm, rows, [left[i] for i in batch])
+
+
+def _packs(lm: LM, length: int, capacities: Sequence[int]) -> bool:
+    """Whether texts of so many tokens may stand in rows of one of some capacities."""
+    fits = bool(capacities) and length <= capacities[-1]
+    return fits and packable(lm, length) and readable(lm, length)
+
+
+def _spans(
+    lm: LM, tree: PrefixTree, capacities: Sequence[int], budget: int
+) -> list[Span]:
+    """Packed rows with the least work; none where padded ones are as good."""
+    lengths = list(map(len, tree.rows))
+    if len(lengths) < 2:
+        return []
+    best, least = [], WORTH * _work(lm, lengths, budget)
+    for capacity in capacities:
+        spans = tree.spans(capacity)
+        work = _work(lm, [tree.size(span) for span in spans], budget)
+        if capacity >= max(lengths) and work <= least:
+            best, least = spans, work
+    return best
 
 
 def _work(lm: LM, lengths: Sequence[int], budget: int) -> float:

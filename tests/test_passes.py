@@ -12,7 +12,7 @@ from contrans.passes import passes
 
 ROUNDING = 1e-5
 WORDS = ("a", "b", "ab", "abc", "ba", "cab", "bac", "bad", "dab", "add")
-TEMPLATED = [f"it was {word}" for word in WORDS]
+TEMPLATED = [f"so it was {word}" for word in WORDS]
 """Texts that begin alike, shorter than the window of families that have one."""
 
 
@@ -41,7 +41,7 @@ def products(lm, texts, **options) -> int:
 
 @pytest.mark.parametrize("position", ["last", "mean", "all"])
 def test_shared_beginnings_change_nothing_in_any_family(lm, position, monkeypatch):
-    texts = [*TEMPLATED, TEMPLATED[0], "it", "so"]  # repeated, nested, apart
+    texts = [*TEMPLATED, TEMPLATED[0], "so", "it"]  # repeated, nested, apart
     known = lm.model.config.model_type in packing.PACKABLE
     assert any(p.shared for p in passes(lm, lm.encode(texts), 1024)) == known
     found = collect(lm, texts, position=position)
@@ -65,12 +65,13 @@ def test_a_leading_bos_is_left_out_of_packed_rows(llama_bos, monkeypatch):
 
 
 def test_less_is_multiplied(llama):
-    plain = products(llama, TEMPLATED, position="all", share=False)
-    shared = products(llama, TEMPLATED, position="all")
-    assert shared < 0.75 * plain  # 7 of 8 to 10 tokens are the same
-    last = products(llama, TEMPLATED, share=False)
-    block = plain / llama.layers
-    assert plain - block * 0.75 < last < plain - block * 0.5
+    every = products(llama, TEMPLATED, position="all")
+    plain = products(llama, TEMPLATED, share=False)
+    block = every / llama.layers
+    assert every - block * 0.75 < plain < every - block * 0.5
+    assert (
+        products(llama, TEMPLATED) < 0.5 * plain
+    )  # 10 of 11 to 13 tokens are the same
 
 
 def test_edits_of_single_tokens_keep_sharing(llama, make_vector, monkeypatch):
@@ -95,9 +96,61 @@ def test_hooks_that_we_do_not_know_see_every_text_whole(make_lm):
 
 def test_the_model_is_left_as_it_was(make_lm):
     lm = make_lm("llama")
-    before = {name: set(vars(module)) for name, module in lm.model.named_modules()}
+    before = {name: dict(vars(module)) for name, module in lm.model.named_modules()}
     collect(lm, TEMPLATED)
-    assert {n: set(vars(m)) for n, m in lm.model.named_modules()} == before
+    assert {n: dict(vars(m)) for n, m in lm.model.named_modules()} == before
+    with torch.no_grad():
+        lm.model.get_input_embeddings().weight[:] = float("nan")
+    with pytest.raises(ValueError, match="NaN"):
+        collect(lm, TEMPLATED)
+    assert {n: dict(vars(m)) for n, m in lm.model.named_modules()} == before
+
+
+def test_long_texts_stand_apart_and_the_others_still_share(make_lm, monkeypatch):
+    lm = make_lm("mistral")  # its window has 16 tokens
+    texts = [*TEMPLATED, "so it was a text of more tokens than the window holds"]
+    shared = {i: p.shared for p in passes(lm, lm.encode(texts), 1024) for i in p.texts}
+    assert shared == {
+        **dict.fromkeys(range(len(TEMPLATED)), True),
+        len(TEMPLATED): False,
+    }
+    found = collect(lm, texts)
+    assert relative(found.values, plainly(lm, texts, "last", monkeypatch)) < ROUNDING
+
+
+def test_rows_are_no_longer_than_the_context(make_lm):
+    lm = make_lm("gpt2", n_positions=64)
+    texts = [f"{word} {other}" for word in WORDS for other in WORDS]
+    widths = [p.inputs["input_ids"].shape[1] for p in passes(lm, lm.encode(texts), 512)]
+    assert max(widths) <= 64
+
+
+class Wrapped(torch.nn.Module):
+    """What a tool that we do not know may put in a block's place."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+
+    def forward(self, hidden, *args, **options):
+        """Adds what depends on the number of tokens of the row."""
+        return self.block(hidden, *args, **options) + 0.1 * hidden.shape[1]
+
+
+def test_blocks_that_we_do_not_know_see_every_text_whole(make_lm):
+    lm = make_lm("llama")
+    texts = [f"so it was {word}" for word in WORDS if len(word) == 3]  # of equal length
+    bare = collect(lm, texts).values
+    lm.blocks[2] = Wrapped(lm.blocks[2])
+    expected = bare[:, 2] + 0.1 * len(lm.encode(texts)[0])
+    assert relative(collect(lm, texts).at(2), expected) < ROUNDING
+
+
+@pytest.mark.parametrize("flag", ["use_bidirectional_attention", "is_causal"])
+def test_texts_that_are_read_both_ways_do_not_share(make_lm, flag):
+    lm = make_lm("llama")
+    setattr(lm.model.config, flag, flag != "is_causal")
+    assert not any(p.shared for p in passes(lm, lm.encode(TEMPLATED), 1024))
 
 
 def test_a_spoilt_text_is_told_from_its_neighbours(make_lm):
@@ -105,8 +158,8 @@ def test_a_spoilt_text_is_told_from_its_neighbours(make_lm):
     bad = lm.encode(["z"])[0][0]
     with torch.no_grad():
         lm.model.get_input_embeddings().weight[bad] = float("nan")
-    texts = [*TEMPLATED[:4], "it was z", *TEMPLATED[4:]]
-    with pytest.raises(ValueError, match=r"for text 4 \('it was z'\)"):
+    texts = [*TEMPLATED[:4], "so it was z", *TEMPLATED[4:]]
+    with pytest.raises(ValueError, match=r"for text 4 \('so it was z'\)"):
         collect(lm, texts)
 
 

@@ -220,6 +220,7 @@ class Reading:
     def _walk(self, tree: PrefixTree, packed: bool) -> Iterator[Found]:
         cpu = self.lm.device.type
         capacity = PACK.get(cpu, PACK_ELSEWHERE) if packed else 0
+        capacity = min(capacity, self.lm.context)  # some masks are no wider
         stack: list[tuple[Span, dict[int, Any]]] = [(Span(0, len(tree.rows), 0), {})]
         while stack:
             span, caches = stack.pop()
