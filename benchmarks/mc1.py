@@ -92,20 +92,11 @@ def main(options) -> list[Report]:
     times = race(
         {
             "contrans": lambda: score_continuations(lm, items),
-            "contrans, without shared prefixes": lambda: score_continuations(
-                lm, items, share=False
-            ),
             name: lambda: run(items),
         },
         options,
     )
-    ratios = [
-        Ratio("harness / contrans", ratio(times, name, "contrans"), 12),
-        Ratio(
-            "harness / contrans without shared prefixes",
-            ratio(times, name, "contrans, without shared prefixes"),
-        ),
-    ]
+    ratios = [Ratio("harness / contrans", ratio(times, name, "contrans"), 12)]
     rows = {tuple(c + r)[: i + 1] for c, r in items for i in range(len(c + r) - 1)}
     tokens = sum(len(c) + len(r) for c, r in items)
     on = f"{lm.name}, {options.dtype}, {len(items)} choices, {tokens} tokens"

@@ -151,10 +151,13 @@ def test_log_probabilities_of_any_rows_in_any_pieces(monkeypatch, at_once, slots
     logits[1, 2] = -torch.inf  # a token that is masked out
     slot = torch.tensor(slots)
     target = torch.arange(len(slots))
-    found, best = scoring._log_probabilities(logits, slot, target)
+    target[0] = logits[slot[0]].argmax()
+    found, greedy = scoring._log_probabilities(logits, slot, target)
     expected = logits.double().log_softmax(-1)[slot, target]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-    assert torch.equal(best, logits.argmax(-1)[slot])
+    assert torch.equal(greedy, logits.argmax(-1)[slot] == target)
+    assert greedy.any()
+    assert not greedy.all()
 
 
 def test_infinite_logits_are_refused_and_masked_ones_are_not(llama):

@@ -223,7 +223,7 @@ def score_continuations_under(
         right = following[starts[found.row] + found.column + 1]
         logs, greedy = _log_probabilities(found.logits, found.slot, right)
         total[found.control].index_add_(0, found.row, logs)
-        misses[found.control].index_add_(0, found.row, (greedy != right).long())
+        misses[found.control].index_add_(0, found.row, (~greedy).long())
         scored += len(right)
         if progress is not None:
             progress(len(rows) * scored // every, len(rows))
@@ -238,8 +238,8 @@ def _log_probabilities(
     logits: Float[Tensor, "slots vocabulary"],
     slot: Int[Tensor, " uses"],
     target: Int[Tensor, " uses"],
-) -> tuple[Float[Tensor, " uses"], Int[Tensor, " uses"]]:
-    """Log-probability of `target` in row `slot`, and the likeliest token of that row."""
+) -> tuple[Float[Tensor, " uses"], Bool[Tensor, " uses"]]:
+    """Log-probability of `target` in row `slot`, and whether no token is likelier."""
     at_once = AT_ONCE.get(logits.device.type, AT_ONCE_ELSEWHERE)
     size = max(at_once // logits.shape[-1], 1)
     used, place = slot.unique(return_inverse=True)
@@ -247,13 +247,15 @@ def _log_probabilities(
         parts = logits.split(size)
     else:
         parts = (logits[part.to(logits.device)] for part in used.split(size))
-    sums, best = [], []
-    for part in parts:
-        sums.append(part.float().logsumexp(-1))
-        best.append(part.argmax(-1))
-    picked = logits[slot.to(logits.device), target.to(logits.device)].double().cpu()
-    logs = picked - torch.cat(sums).double().cpu()[place]
-    return logs, torch.cat(best).cpu()[place]
+    sums, tops = [], []
+    for part in parts:  # `logsumexp`, whose maximum is wanted too
+        part = part.float()
+        top = part.amax(-1, keepdim=True)
+        sums.append((part - top).exp_().sum(-1).log_() + top[:, 0])
+        tops.append(top[:, 0])
+    picked = logits[slot.to(logits.device), target.to(logits.device)]
+    logs = picked.double().cpu() - torch.cat(sums).double().cpu()[place]
+    return logs, picked.float().cpu() == torch.cat(tops).cpu()[place]
 
 
 def _empty() -> ContinuationScores:
