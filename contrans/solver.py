@@ -114,7 +114,8 @@ class Factor:
         while True:
             near = [i for i in (place - 1, place, place + 1) if 0 <= i < len(grid)]
             new = [i for i in near if i not in exact]
-            exact |= dict(zip(new, errors(grid[new]).tolist(), strict=True))
+            if new:  # none when the walk has reached the end of the grid
+                exact |= dict(zip(new, errors(grid[new]).tolist(), strict=True))
             best = min(near, key=exact.__getitem__)
             if best == place:
                 break

@@ -148,3 +148,12 @@ def test_errors_say_what_to_do():
             source_layer=0,
             target_layers=(0,),
         )
+
+
+def test_a_minimum_at_the_end_of_the_grid_is_reached():
+    """Where the target is noise the strongest ridge is best, next to a known one."""
+    for seed in range(40):
+        drawn = torch.Generator().manual_seed(seed)
+        x, y = (torch.randn(40, d, generator=drawn) for d in (60, 200))
+        choice = Factor.of(x).choose(y)
+        assert choice.tried[choice.strength] == min(choice.tried.values())
