@@ -24,7 +24,7 @@ FLOORS = [
     {"transfer", "control", "diagnostics"},
     {"methods", "evaluation"},
     {"search", "export"},
-    {"stages", "pipeline", "checks", "ab", "recipes", "report", "plots"},
+    {"stages", "pipeline", "checks", "ab", "recipes", "report"},
     {"cli", "studio"},
 ]
 ROOT = Path(contrans.__file__).parent
@@ -33,8 +33,7 @@ HEIGHT = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 def room(path: Path) -> str:
     """The stage that a file belongs to."""
-    name = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    return "report" if name.startswith("report_") else name
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
 def imported(path: Path) -> set[str]:

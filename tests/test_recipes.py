@@ -26,7 +26,7 @@ from contrans.recipes.lab import key_of
 from contrans.recipes.plan import Plan, load_plan, plan_names
 from contrans.recipes.published import TABLE1, TABLE3, TABLE10
 from contrans.recipes.running import Done, claims_of, index
-from contrans.recipes.sheet import Sheet, Table, as_json, files_of, to_csv, to_markdown
+from contrans.report.sheet import Sheet, Table, as_json, files_of, to_csv, to_markdown
 
 # ---------------------------------------------------------------- the rule
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from contrans import diagnostics, plots
-from contrans.report import TABLE_HEADER, table_lines, to_html, to_markdown
-from contrans.report_content import repeat_command
-from contrans.report_format import clean, excerpt, fixed, interval, one_line
+from contrans import diagnostics
+from contrans.report import TABLE_HEADER, plots, table_lines, to_html, to_markdown
+from contrans.report.blocks import repeat_command
+from contrans.report.format import clean, excerpt, fixed, interval, one_line
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 ATTACK = "</pre><script>alert(1)</script><img src=x onerror=\"a('b')\">"

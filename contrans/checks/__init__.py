@@ -11,19 +11,14 @@ _WHERE = {
     "Case": "judging",
     "Report": "running",
     "run_suite": "running",
-    "to_json": "output",
-    "to_junit": "output",
-    "to_markdown": "output",
+    "to_json": "report",
+    "to_junit": "report",
+    "to_markdown": "report",
 }
 __all__ = [*_WHERE]
 
 if TYPE_CHECKING:
     from contrans.checks.judging import Case as Case
-    from contrans.checks.output import (
-        to_json as to_json,
-        to_junit as to_junit,
-        to_markdown as to_markdown,
-    )
     from contrans.checks.reading import (
         SuiteError as SuiteError,
         parse_suite as parse_suite,
@@ -31,9 +26,20 @@ if TYPE_CHECKING:
     )
     from contrans.checks.running import Report as Report, run_suite as run_suite
     from contrans.checks.suite import Suite as Suite
+    from contrans.report.checks import (
+        to_json as to_json,
+        to_junit as to_junit,
+        to_markdown as to_markdown,
+    )
 
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
-        return getattr(import_module(f"contrans.checks.{_WHERE[name]}"), name)
+        where = _WHERE[name]
+        home = (
+            "contrans.report.checks"
+            if where == "report"
+            else f"contrans.checks.{where}"
+        )
+        return getattr(import_module(home), name)
     raise AttributeError(f"module 'contrans.checks' has no attribute {name!r}")

@@ -78,8 +78,8 @@ def check(
             trust_remote_code=trust_remote_code,
             force=force,
         )
-        from contrans.checks.output import to_json, to_junit, to_markdown
         from contrans.files import write_text
+        from contrans.report.checks import to_json, to_junit, to_markdown
 
         typer.echo(to_json(report) if json_ else shown(report))
         if junit is not None:
@@ -101,7 +101,7 @@ def check(
 
 def shown(report: Any) -> str:
     """A report for the terminal."""
-    from contrans.checks.output import case_name, message, numbers, verdict
+    from contrans.report.checks import case_name, message, numbers, verdict
 
     head = ["result", "vector", "bound", "estimate", "n"]
     rows = [

@@ -139,9 +139,9 @@ def compare(
         specs[title] = TaskSpec(perplexity=perplexity, **shared)
     screen.quiet()
     from contrans.ab import compare_ab
-    from contrans.ab_report import to_html, to_markdown
     from contrans.checks.sources import get_task
     from contrans.files import finite, write_text
+    from contrans.report.ab import to_html, to_markdown
 
     how = {
         "unit": unit,
@@ -238,7 +238,7 @@ def _side(arm: dict[str, Any], loading: dict[str, Any]) -> Any:
 
 def shown(found: Any) -> str:
     """The comparison for the terminal."""
-    from contrans.ab_report import HEAD, cells
+    from contrans.report.ab import HEAD, cells
 
     lines = [f"A = {found.a}, B = {found.b}; 95% paired bootstrap intervals", ""]
     lines += [screen.table(HEAD, [cells(outcome) for outcome in found.outcomes]), ""]

@@ -4,10 +4,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contrans.cli.screen import table
 from contrans.library import Entry, Library, draw
 from contrans.library.entries import object_name
 from contrans.library.lineage import children, summary
+from contrans.report.terminal import table
 
 _WIDE = 60
 """Characters of a text that a table shows."""

@@ -51,6 +51,6 @@ def demo(
         as_json=json_,
     )
     if not json_:
-        from contrans.cli.tables import one_generation
+        from contrans.report.terminal import one_generation
 
         typer.echo(f"\n{one_generation(results)}")

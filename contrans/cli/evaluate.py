@@ -117,12 +117,12 @@ def evaluate(
     screen.quiet()
     from contrans.cli.baselines import baselines, task_settings
     from contrans.cli.steering import load_vectors, steer as control
-    from contrans.cli.tables import eval_table
     from contrans.control import NoControl, random_like
     from contrans.data import load_concept, load_corpus
     from contrans.evaluation import evaluate as measure, make_task, named_task
     from contrans.files import write_text
     from contrans.models import load_model
+    from contrans.report.terminal import eval_table
 
     vectors = load_vectors(steer or [], strength, unit)
     tasks = [

@@ -82,7 +82,7 @@ def run(
     plan = load_plan(models)
     screen.quiet()
     from contrans.recipes.running import index, run_recipes
-    from contrans.recipes.sheet import markdown_of
+    from contrans.report.sheet import markdown_of
     from contrans.stages import Stages
     from contrans.store import Cache, cache_folder
 

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from contrans.cli import debugging
+from contrans.report.terminal import table as table
 
 
 def quiet() -> None:
@@ -60,30 +61,6 @@ def check_choice(option: str, value: str, known: Sequence[str]) -> None:
 def note(message: str) -> None:
     """A line for the person, away from the results on stdout."""
     typer.echo(message, err=True)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A plain table; columns of numbers are aligned to the right.
-
-    Example:
-        >>> print(table(["name", "n"], [["a", "10"], ["b", "9"]]))
-        name   n
-        a     10
-        b      9
-    """
-    widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
-    right = [
-        bool(rows) and all(row[i][:1] in "+-0123456789" for row in rows)
-        for i in range(len(header))
-    ]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if flush else cell.ljust(width)
-            for cell, width, flush in zip(line, widths, right, strict=True)
-        ).rstrip()
-        for line in [header, *rows]
-    ]
-    return "\n".join(lines)
 
 
 class Bars:

@@ -100,7 +100,7 @@ def _results(path: Path, *, as_json: bool) -> None:
     if said is not None:
         typer.echo(said)
         return
-    from contrans.cli.tables import eval_table, one_generation, summary
+    from contrans.report.terminal import eval_table, one_generation, summary
 
     if "verdict" in results:
         typer.echo(f"{summary(results)}\n\n{one_generation(results)}")

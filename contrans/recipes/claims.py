@@ -15,7 +15,7 @@ import numpy as np
 
 from contrans.evaluation import bootstrap
 from contrans.evaluation.paired import paired, ratio_of_perplexities, unpaired
-from contrans.report_format import MISSING
+from contrans.report.format import MISSING
 
 Verdict = Literal["supported", "not supported", "undecided"]
 Numbers = Sequence[float] | np.ndarray

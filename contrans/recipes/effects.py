@@ -9,11 +9,11 @@ from contrans.comparison import Planted
 from contrans.control import Control, NoControl
 from contrans.evaluation import Task
 from contrans.recipes.claims import Estimate, average, difference, pooled, ratio
-from contrans.recipes.figures import Whisker
 from contrans.recipes.lab import Lab, Measured
 from contrans.recipes.plan import Model, Plan
-from contrans.recipes.sheet import Cell, Table
 from contrans.recipes.subjects import Subject
+from contrans.report.figures import Whisker
+from contrans.report.sheet import Cell, Table
 
 BASE = "no edit"
 

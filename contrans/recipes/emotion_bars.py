@@ -14,12 +14,12 @@ from contrans.recipes.effects import (
     measure_group,
     notes_of,
 )
-from contrans.recipes.figures import bars
 from contrans.recipes.lab import Lab, Measured
 from contrans.recipes.plan import Model
 from contrans.recipes.planting import Route, best, controls
-from contrans.recipes.sheet import Cell, Sheet, Table
 from contrans.recipes.subjects import Subject, emotion
+from contrans.report.figures import bars
+from contrans.report.sheet import Cell, Sheet, Table
 
 FALSE_POSITIVES = 0.10
 """What we read "notably low" as."""

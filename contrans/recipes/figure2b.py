@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
 from contrans.data import EMOTIONS
-from contrans.plots import INK, STYLE
 from contrans.recipes.claims import average, judge, pooled
 from contrans.recipes.effects import from_planted, gain, measure_group
-from contrans.recipes.figures import legend, scatter
 from contrans.recipes.lab import Lab
 from contrans.recipes.planting import Route, best, controls
-from contrans.recipes.sheet import Sheet, Table
 from contrans.recipes.subjects import emotion, emotions
+from contrans.report.figures import legend, scatter
+from contrans.report.plots import INK, STYLE
+from contrans.report.sheet import Sheet, Table
 
 FEELING = "fear"
 WHERE = "§4.2, Figure 2(b)"

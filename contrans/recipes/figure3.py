@@ -5,11 +5,11 @@ import numpy as np
 from contrans.data import EMOTIONS
 from contrans.recipes.claims import average, difference, judge, pooled
 from contrans.recipes.effects import gains
-from contrans.recipes.figures import lines
 from contrans.recipes.lab import Lab, Measured
 from contrans.recipes.planting import Route, best, strongest
-from contrans.recipes.sheet import Cell, Sheet, Table
 from contrans.recipes.subjects import emotion
+from contrans.report.figures import lines
+from contrans.report.sheet import Cell, Sheet, Table
 
 WHERE = "§6.1, Figure 3"
 

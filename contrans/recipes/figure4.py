@@ -6,12 +6,12 @@ import numpy as np
 
 from contrans.data import EMOTIONS
 from contrans.recipes.claims import average, difference, judge, pooled, untestable
-from contrans.recipes.figures import heat
 from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Model
 from contrans.recipes.planting import Route, best, strongest
-from contrans.recipes.sheet import Cell, Sheet, Table
 from contrans.recipes.subjects import emotion
+from contrans.report.figures import heat
+from contrans.report.sheet import Cell, Sheet, Table
 
 NOTHING = 0.05
 """What we read "neither give nor receive" as: changes within five points."""

@@ -7,11 +7,11 @@ import numpy as np
 from contrans.comparison import Planted
 from contrans.data import EMOTIONS
 from contrans.recipes.claims import average, judge, pooled
-from contrans.recipes.figures import lines
 from contrans.recipes.lab import Lab
 from contrans.recipes.planting import Route, best, plant, strongest
-from contrans.recipes.sheet import Cell, Sheet, Table
 from contrans.recipes.subjects import Subject, emotion, first_pairs
+from contrans.report.figures import lines
+from contrans.report.sheet import Cell, Sheet, Table
 
 COUNTS = (1, 5, 10, 20, 50, 100, 200)
 DRAWS = 3

@@ -2,7 +2,7 @@
 
 from contrans.recipes.emotion_bars import emotions_into
 from contrans.recipes.lab import Lab
-from contrans.recipes.sheet import Sheet
+from contrans.report.sheet import Sheet
 
 
 def run(lab: Lab) -> Sheet:

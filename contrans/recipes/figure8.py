@@ -3,9 +3,9 @@
 from contrans.data import EMOTIONS
 from contrans.recipes.claims import average, difference, judge, untestable
 from contrans.recipes.emotion_space import CHANCE, space
-from contrans.recipes.figures import clouds
 from contrans.recipes.lab import Lab
-from contrans.recipes.sheet import Sheet, Table
+from contrans.report.figures import clouds
+from contrans.report.sheet import Sheet, Table
 from contrans.transfer import paper_layer
 
 NOT_AT_ALL = 0.10

@@ -10,12 +10,12 @@ from typing import Any
 
 import contrans
 from contrans.files import atomic, digest, write_text
-from contrans.plots import save_png
 from contrans.recipes import RECIPES
 from contrans.recipes.claims import Claim, Estimate
 from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Plan
-from contrans.recipes.sheet import Sheet, as_json, claims_table, files_of
+from contrans.report.plots import save_png
+from contrans.report.sheet import Sheet, as_json, claims_table, files_of
 from contrans.stages import Stages
 
 INDEX = "README.md"

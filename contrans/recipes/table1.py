@@ -16,11 +16,11 @@ from contrans.recipes.effects import (
     notes_of,
     whiskers,
 )
-from contrans.recipes.figures import dots
 from contrans.recipes.lab import Lab
 from contrans.recipes.published import TABLE1
-from contrans.recipes.sheet import Sheet
 from contrans.recipes.subjects import honesty
+from contrans.report.figures import dots
+from contrans.report.sheet import Sheet
 
 WHERE = "§5.1, Table 1"
 

@@ -16,13 +16,13 @@ from contrans.recipes.effects import (
     notes_of,
     whiskers,
 )
-from contrans.recipes.figures import dots
 from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Series, Target
 from contrans.recipes.planting import Route, best, controls, own_vector
 from contrans.recipes.published import TABLE10
-from contrans.recipes.sheet import Sheet
 from contrans.recipes.subjects import Subject, honesty, honesty_elsewhere
+from contrans.report.figures import dots
+from contrans.report.sheet import Sheet
 
 WHERE = "appendix B.5, Table 10"
 ELSEWHERE, OWN = "other domain, aligned source", "other domain, own aligned version"

@@ -11,11 +11,11 @@ from contrans.recipes.effects import (
     notes_of,
     whiskers,
 )
-from contrans.recipes.figures import dots
 from contrans.recipes.lab import Lab, Losses
 from contrans.recipes.published import TABLE2
-from contrans.recipes.sheet import Sheet
 from contrans.recipes.subjects import fairness
+from contrans.report.figures import dots
+from contrans.report.sheet import Sheet
 
 WHERE = "§5.2, Table 2"
 MINIMAL = 1.10

@@ -16,13 +16,13 @@ from contrans.recipes.effects import (
     notes_of,
     whiskers,
 )
-from contrans.recipes.figures import dots
 from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Sources
 from contrans.recipes.planting import Route, best, controls
 from contrans.recipes.published import TABLE3
-from contrans.recipes.sheet import Sheet
 from contrans.recipes.subjects import honesty
+from contrans.report.figures import dots
+from contrans.report.sheet import Sheet
 
 WHERE = "§6.1, Table 3"
 

@@ -20,13 +20,13 @@ from contrans.recipes.effects import (
     notes_of,
     whiskers,
 )
-from contrans.recipes.figures import dots
 from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Series, Target
 from contrans.recipes.planting import Route, best, controls, plant
 from contrans.recipes.published import TABLE4
-from contrans.recipes.sheet import Sheet
 from contrans.recipes.subjects import Subject, honesty
+from contrans.report.figures import dots
+from contrans.report.sheet import Sheet
 
 WHERE = "§6.2, Table 4"
 ALIGNED, PLAIN = "from the aligned source", "from the base source"

@@ -15,11 +15,11 @@ from contrans.recipes.effects import (
     notes_of,
     whiskers,
 )
-from contrans.recipes.figures import dots
 from contrans.recipes.lab import Lab
 from contrans.recipes.planting import Route, best, controls
-from contrans.recipes.sheet import Sheet, Table
 from contrans.recipes.subjects import Subject, emotion, fairness, honesty
+from contrans.report.figures import dots
+from contrans.report.sheet import Sheet, Table
 
 EXAMPLES = 2
 """Prompts shown per concept: the first of the test, not chosen by hand."""

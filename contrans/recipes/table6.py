@@ -15,7 +15,6 @@ from contrans.recipes.effects import (
     notes_of,
     whiskers,
 )
-from contrans.recipes.figures import dots
 from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Model, Series, Target
 from contrans.recipes.planting import (
@@ -27,8 +26,9 @@ from contrans.recipes.planting import (
     randoms,
 )
 from contrans.recipes.published import TABLE6
-from contrans.recipes.sheet import Sheet
 from contrans.recipes.subjects import Subject, honesty
+from contrans.report.figures import dots
+from contrans.report.sheet import Sheet
 
 PLAIN, ALIGNED = "from the small base", "from the small aligned"
 OWN, OWN_ALIGNED = "from its own base", "from itself"

@@ -21,13 +21,13 @@ from contrans.recipes.effects import (
     notes_of,
     whiskers,
 )
-from contrans.recipes.figures import dots
 from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Series, Target
 from contrans.recipes.planting import best, controls
 from contrans.recipes.published import TABLE7_FAIRNESS, TABLE7_HONESTY
-from contrans.recipes.sheet import Sheet
 from contrans.recipes.subjects import Subject, fairness, honesty
+from contrans.report.figures import dots
+from contrans.report.sheet import Sheet
 
 FACTORS = (1.0, 0.75, 0.5)
 """Common factors of both strengths, tried on validation prompts."""

@@ -19,12 +19,12 @@ from contrans.hooks import edit_residual
 from contrans.models import LM
 from contrans.recipes.baselines import into
 from contrans.recipes.claims import apart, average, judge, pooled
-from contrans.recipes.figures import bars
 from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Model
 from contrans.recipes.planting import Route, best
-from contrans.recipes.sheet import Sheet, Table
 from contrans.recipes.subjects import Subject, emotions, honesty
+from contrans.report.figures import bars
+from contrans.report.sheet import Sheet, Table
 from contrans.store import tensor_digest
 
 MOST = 10

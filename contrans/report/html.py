@@ -5,8 +5,7 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from contrans.plots import FIGURES, inline_svg
-from contrans.report_content import (
+from contrans.report.blocks import (
     Block,
     Command,
     Facts,
@@ -17,7 +16,8 @@ from contrans.report_content import (
     Table,
     Words,
 )
-from contrans.report_sections import document
+from contrans.report.plots import FIGURES, inline_svg
+from contrans.report.transplant import document
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Should escaping ever fail, browsers still load and run nothing."""
@@ -31,7 +31,7 @@ def to_html(results: Mapping[str, Any]) -> str:
             missing, None or NaN; it is shown as a dash.
     """
     page = document(results)
-    style = resources.files("contrans").joinpath("report.css").read_text("utf-8")
+    style = resources.files("contrans.report").joinpath("page.css").read_text("utf-8")
     jumps = "".join(
         f'<li><a href="#{_anchor(s)}">{escape(s.title)}</a></li>' for s in page.sections
     )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from contrans.files import finite
 from contrans.recipes.claims import Claim, Estimate
-from contrans.report_format import MISSING, clean, fixed
+from contrans.report.format import MISSING, clean, fixed
 
 Cell = str | int | float | Estimate | None
 MARKS = {"supported": "**supported**", "not supported": "**not supported**"}

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from contrans.report_format import entries, fixed, number, one_line, pick
+from contrans.report.format import entries, fixed, number, one_line, pick
 
 INK, FAINT = "#1b1f24", "#8b949e"
 COLOURS = {

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from contrans.plots import best_tried
-from contrans.report_format import (
+from contrans.report.format import (
     MISSING,
     clean,
     entries,
@@ -25,6 +24,7 @@ from contrans.report_format import (
     times,
     whole,
 )
+from contrans.report.plots import best_tried
 
 Results = Mapping[str, Any]
 GENERATIONS = 12

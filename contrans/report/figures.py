@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from contrans.plots import CELL_TEXT, CELLS, COLOURS, FAINT, SHAPES, STYLE
 from contrans.recipes.claims import Estimate
+from contrans.report.plots import CELL_TEXT, CELLS, COLOURS, FAINT, SHAPES, STYLE
 
 PALETTE = ("#e69f00", "#0072b2", "#d55e00", "#009e73", "#a05a9c", "#56b4e9")
 """One colour for each emotion, as Okabe and Ito chose them (purple darkened)."""

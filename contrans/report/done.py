@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from contrans.report_content import (
+from contrans.report.blocks import (
     Block,
     Command,
     Facts,
@@ -12,7 +12,7 @@ from contrans.report_content import (
     describe_model,
     repeat_command,
 )
-from contrans.report_format import count, fixed, number, one_line, pick, whole
+from contrans.report.format import count, fixed, number, one_line, pick, whole
 
 
 def done(results: Results) -> tuple[Block, ...]:

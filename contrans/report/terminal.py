@@ -1,11 +1,33 @@
 """The results of a transplant as a person reads them in a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contrans.cli.screen import table
-
 _ENDS = ("value", "low", "high")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A plain table; columns of numbers are aligned to the right.
+
+    Example:
+        >>> print(table(["name", "n"], [["a", "10"], ["b", "9"]]))
+        name   n
+        a     10
+        b      9
+    """
+    widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
+    right = [
+        bool(rows) and all(row[i][:1] in "+-0123456789" for row in rows)
+        for i in range(len(header))
+    ]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if flush else cell.ljust(width)
+            for cell, width, flush in zip(line, widths, right, strict=True)
+        ).rstrip()
+        for line in [header, *rows]
+    ]
+    return "\n".join(lines)
 
 
 def _interval(entry: Mapping[str, Any], sign: str = "") -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from contrans.report_content import (
+from contrans.report.blocks import (
     TABLE_HEADER as TABLE_HEADER,
     Block,
     Command,
@@ -20,8 +20,8 @@ from contrans.report_content import (
     Words,
     table_lines as table_lines,
 )
-from contrans.report_html import to_html as to_html
-from contrans.report_sections import document
+from contrans.report.html import to_html as to_html
+from contrans.report.transplant import document
 
 SPECIAL = re.compile(r"[\\`*<>&|$~]|\](?=[(\[:])|(?<!\w)_|_(?!\w)")
 """Characters that Markdown would read as markup; an underscore within a word is none."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from contrans.report_content import (
+from contrans.report.blocks import (
     IN_SAMPLE,
     TABLE_HEADER,
     Block,
@@ -22,8 +22,8 @@ from contrans.report_content import (
     table_lines,
     tried,
 )
-from contrans.report_done import done
-from contrans.report_format import (
+from contrans.report.done import done
+from contrans.report.format import (
     MISSING,
     count,
     entries,
