@@ -57,6 +57,20 @@ def test_logit_accuracies_of_the_six_sum_to_one():
     assert np.array_equal(np.sum(rows, axis=0), np.ones(3))
 
 
+def test_the_margin_tells_what_a_floored_accuracy_hides():
+    margins = []
+    for boost, loose in ((40.0, 0), (60.0, 1)):
+        with Oracle(word_lm(), {"the": 90.0, "anger": 50.0, "fear": boost}) as lm:
+            measured = fear().measure(lm)
+        assert measured.fine == "margin"
+        assert measured.values.tolist() == [0, 0, 0]
+        assert measured.extra["logit accuracy"].tolist() == [loose] * 3
+        margins.append(measured.extra["margin"])
+    assert margins[1] - margins[0] == pytest.approx([20.0] * 3, abs=1e-4)
+    assert (margins[0] < 0).all()
+    assert (margins[1] > 0).all()
+
+
 def test_negative_prompts_are_measured_and_positives_are_an_extra():
     concept = load_concept("anger")
     task = make_task(concept, "test", limit=7)

@@ -53,6 +53,19 @@ def test_the_share_of_marked_continuations():
         assert task.measure(lm).values.tolist() == [0, 0]
 
 
+@pytest.mark.parametrize("better", [True, False])
+def test_pairs_give_continuations_a_finer_score(llama, better):
+    task = ContinuationsTask(
+        ("it is", "the day"), ("rude",), pairs=PAIRS, higher_is_better=better
+    )
+    measured = task.measure(llama)
+    margin = LikelihoodTask(PAIRS).measure(llama).extra["margin"]
+    assert measured.fine == "margin"
+    assert measured.extra["margin"] == pytest.approx(margin if better else -margin)
+    assert len(measured.values) == 2
+    assert set(PAIRS.positive + PAIRS.negative) <= set(task.texts)
+
+
 def test_only_the_first_line_counts(monkeypatch):
     task = ContinuationsTask(("it is",), ("rude",), "unkind")
     for text, value in (("\n kind\nrude", 0), (" rude\nkind", 1), ("", 0)):

@@ -8,7 +8,7 @@ import numpy as np
 from contrans.control import Control, NoControl
 from contrans.data.pairs import Item
 from contrans.evaluation.scoring import continuation_ids, score_continuations_under
-from contrans.evaluation.task import Measurement
+from contrans.evaluation.task import MARGIN, Measurement
 from contrans.hooks_logits import encode_prompts
 from contrans.models import LM
 
@@ -68,7 +68,7 @@ class ChoicesTask:
             values[row] = _winner(here, item.choices) == item.answer
             others = [s for i, s in enumerate(here) if i != item.answer]
             margins[row] = here[item.answer or 0] - max(others, default=0.0)
-        return Measurement(values, {"margin": margins})
+        return Measurement(values, {MARGIN: margins}, fine=MARGIN)
 
 
 def _winner(scores: Sequence[float], choices: Sequence[str]) -> int:

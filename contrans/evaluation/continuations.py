@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from contrans.evaluation.task import Measurement
+from contrans.evaluation.likelihood import LikelihoodTask
+from contrans.evaluation.task import MARGIN, Measurement
 from contrans.models import LM
 from contrans.rows import token_batches
+from contrans.types import PromptPairs
 
 MAX_NEW_TOKENS = 40
 TOKENS_PER_BATCH = 4096
@@ -55,6 +57,9 @@ class ContinuationsTask:
     max_new_tokens: int = MAX_NEW_TOKENS
     higher_is_better: bool = True
     chance: float | None = None
+    pairs: PromptPairs | None = None
+    """Held-out pairs of the concept. Few greedy texts hold a marked word; how much
+    likelier one side of a pair is than the other tells far smaller changes."""
 
     def __post_init__(self) -> None:
         marker(self.marked)
@@ -68,8 +73,9 @@ class ContinuationsTask:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The prompts."""
-        return self.prompts
+        """The prompts, and both sides of the pairs."""
+        pairs = self.pairs
+        return self.prompts + (pairs.positive + pairs.negative if pairs else ())
 
     def generate(self, lm: LM) -> list[str]:
         """The first line of the greedy continuation of every prompt.
@@ -95,8 +101,16 @@ class ContinuationsTask:
         return found
 
     def measure(self, lm: LM) -> Measurement:
-        """1 where the continuation holds a marked word."""
+        """1 where the continuation holds a marked word; extra: the margin of the pairs.
+
+        The margin, one per pair, is that of the side which a larger share goes with:
+        the positive side, or the negative one where a lower share is better.
+        """
         pattern = marker(self.marked)
         written = self.generate(lm)
         hits = [float(pattern.search(text) is not None) for text in written]
-        return Measurement(np.array(hits))
+        if self.pairs is None:
+            return Measurement(np.array(hits))
+        margin = LikelihoodTask(self.pairs).measure(lm).extra[MARGIN]
+        sign = 1.0 if self.higher_is_better else -1.0
+        return Measurement(np.array(hits), {MARGIN: sign * margin}, fine=MARGIN)

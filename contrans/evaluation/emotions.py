@@ -3,7 +3,8 @@
 On scenarios of *other* emotions (the negative prompts), so that the unsteered value is
 the rate of false positives. Token Acc is 1 where the next token is the first sub-token
 of the emotion. Logit Acc is 1 where Token Acc is, or where that sub-token has the
-largest logit of the six.
+largest logit of the six. The margin, in nats, is by how much it is likelier than the
+likeliest of the other five: it moves long before either of them does.
 """
 
 import json
@@ -25,7 +26,7 @@ from contrans.evaluation.scoring import (
     last_token_logits_under,
     score_continuations_under,
 )
-from contrans.evaluation.task import Measurement
+from contrans.evaluation.task import MARGIN, Measurement
 from contrans.hooks_logits import encode_prompts
 from contrans.models import LM
 
@@ -89,7 +90,7 @@ class EmotionTask:
         return (*self.prompts, *self.positives)
 
     def measure(self, lm: LM) -> Measurement:
-        """Token Acc on other emotions; extras: Logit Acc, and both on the emotion.
+        """Token Acc on other emotions; extras: Logit Acc, the margin, and on positives.
 
         Where the options share their first token (characters, bytes), whole words are
         compared instead, and the metric is the accuracy among the options.
@@ -104,7 +105,7 @@ class EmotionTask:
         rows = encode_prompts(lm, prompts)
         if len(set(first)) == len(first):
             names = (TOKEN, LOGIT)
-            found = [(v, e) for e, v in self._by_token(lm, rows, first, controls)]
+            found = self._by_token(lm, rows, first, controls)
             notes += _vague(lm, prompts[0], self.options)
         else:
             names = (WORD, GREEDY)
@@ -116,14 +117,16 @@ class EmotionTask:
             found = self._by_word(lm, prompts, rows, controls)
         n, end = len(self.prompts), IN_SAMPLE if self.in_sample else ""
         measured = []
-        for values, extra_values in found:
-            extra = {names[1] + end: extra_values[:n]}
+        for values, extra_values, margin in found:
+            extra = {names[1] + end: extra_values[:n], MARGIN + end: margin[:n]}
             if self.positives:
                 extra |= {
                     f"{names[0]} on positives{end}": values[n:],
                     f"{names[1]} on positives{end}": extra_values[n:],
                 }
-            kept = Measurement(values[:n], extra, names[0] + end, tuple(notes))
+            kept = Measurement(
+                values[:n], extra, names[0] + end, tuple(notes), MARGIN + end
+            )
             measured.append(kept)
         return measured
 
@@ -161,15 +164,17 @@ class EmotionTask:
         rows: Sequence[list[int]],
         first: Sequence[int],
         controls: Sequence[Control],
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Logit Acc and Token Acc of every prompt, for each control."""
+    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Token Acc, Logit Acc and margin of every prompt, for each control."""
         right = self.options.index(self.answer)
-        loose, strict = np.zeros((2, len(controls), len(rows)))
+        loose, strict, margins = np.zeros((3, len(controls), len(rows)))
         for control, row, logits in last_token_logits_under(lm, rows, controls):
             strict[control, row] = int(logits.argmax()) == first[right]
-            best = int(logits[torch.tensor(first, device=logits.device)].argmax())
+            named = logits[torch.tensor(first, device=logits.device)].double().cpu()
+            best = int(named.argmax())
             loose[control, row] = max(strict[control, row], float(best == right))
-        return list(zip(loose, strict, strict=True))
+            margins[control, row] = _margin(named.numpy()[None], right)[0]
+        return list(zip(strict, loose, margins, strict=True))
 
     def _by_word(
         self,
@@ -177,8 +182,8 @@ class EmotionTask:
         prompts: Sequence[str],
         rows: Sequence[list[int]],
         controls: Sequence[Control],
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The same with whole words: likeliest of the six, and greedy decoding."""
+    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The same with whole words: likeliest of the six, greedy decoding, margin."""
         words = [continuation_ids(lm, prompts[0], f" {word}") for word in self.options]
         items = [(row, word) for row in rows for word in words]
         right, found = self.options.index(self.answer), []
@@ -186,8 +191,21 @@ class EmotionTask:
             total = scores.total.numpy().reshape(len(rows), -1)
             strict = scores.greedy.numpy().reshape(len(rows), -1)
             greedy = strict[:, right].astype(float)
-            found.append((np.maximum(greedy, total.argmax(1) == right), greedy))
+            named = np.maximum(greedy, total.argmax(1) == right)
+            found.append((named, greedy, _margin(total, right)))
         return found
+
+
+def _margin(scores: np.ndarray, right: int) -> np.ndarray:
+    """How much likelier the right option is than the best other one, row by row.
+
+    Logits do as well as log-probabilities: what they differ by cancels.
+
+    Example:
+        >>> _margin(np.array([[0.0, 2.0, -1.0]]), 0)
+        array([-2.])
+    """
+    return scores[:, right] - np.delete(scores, right, axis=1).max(axis=1)
 
 
 def _length(lm: LM, text: str) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 
 from contrans.control import Control, NoControl
 from contrans.evaluation.scoring import score_continuations_under
-from contrans.evaluation.task import Measurement
+from contrans.evaluation.task import MARGIN, Measurement
 from contrans.models import LM
 from contrans.types import PromptPairs
 
@@ -59,7 +59,7 @@ class LikelihoodTask:
             means = (scores.total / scores.tokens).numpy().reshape(-1, 2)
             margin = means[:, 0] - means[:, 1]
             values = (margin > 0).astype(np.float64)
-            found.append(Measurement(values, {"margin": margin}))
+            found.append(Measurement(values, {MARGIN: margin}, fine=MARGIN))
         return found
 
 

@@ -41,6 +41,7 @@ def make_task(
     pairs, spec = concept.split(split), concept.task
     items = (spec.test if split == "test" else spec.validate)[:limit]
     name = f"{concept.name}, {split}"
+    kept = PromptPairs(pairs.positive[:limit], pairs.negative[:limit], pairs.concept)
     if spec.kind == "emotion" and concept.answer is not None:
         known = concept.answer in EMOTIONS
         return EmotionTask(
@@ -60,6 +61,6 @@ def make_task(
             spec.label,
             name=name,
             higher_is_better=spec.higher_is_better,
+            pairs=kept,
         )
-    kept = PromptPairs(pairs.positive[:limit], pairs.negative[:limit], pairs.concept)
     return LikelihoodTask(kept, name=name)

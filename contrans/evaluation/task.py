@@ -11,6 +11,10 @@ from contrans.control import Control
 from contrans.evaluation.reading import shares_lower_blocks
 from contrans.models import LM
 
+MARGIN = "margin"
+"""What tasks call how much likelier the right answer is than the best wrong one, in
+nats."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measurement:
@@ -23,6 +27,9 @@ class Measurement:
     """What was measured, where it is not the task's `metric` (a fallback)."""
     notes: tuple[str, ...] = ()
     """What a reader of the number should know."""
+    fine: str | None = None
+    """The name in `extra` of the finest score of the task, such as a margin in nats; it
+    is larger where `values` tend to be. None where `values` are the finest there is."""
 
 
 @runtime_checkable

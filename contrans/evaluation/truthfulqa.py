@@ -18,7 +18,7 @@ import numpy as np
 from contrans.data.truthfulqa import Part, TruthQuestion, read_truthfulqa
 from contrans.evaluation.formats import chosen_form, dress
 from contrans.evaluation.scoring import continuation_ids, score_continuations
-from contrans.evaluation.task import Measurement
+from contrans.evaluation.task import MARGIN, Measurement
 from contrans.hooks_logits import encode_prompts
 from contrans.models import LM
 
@@ -117,7 +117,7 @@ class TruthfulQATask:
             sums = dict(zip(here, total[start:stop], strict=True))
             means = dict(zip(here, total[start:stop] / tokens[start:stop], strict=True))
             start = stop
-            found["MC1 accuracy"][row], found["margin"][row] = mc1(question.mc1, sums)
+            found["MC1 accuracy"][row], found[MARGIN][row] = mc1(question.mc1, sums)
             found["MC1 accuracy per token"][row] = mc1(question.mc1, means)[0]
             found["MC2 true share"][row] = mc2(question.mc2, sums)
         values = found.pop(self.metric)
@@ -128,10 +128,11 @@ class TruthfulQATask:
                 f"{cut} of {len(items)} answers do not fit the context of {lm.context} "
                 "tokens with their prompt, which lost its beginning"
             )
-        return Measurement(values, found, notes=tuple(notes))
+        fine = MARGIN if self.score == "mc1" else None  # MC2 is a share already
+        return Measurement(values, found, notes=tuple(notes), fine=fine)
 
 
-_COLUMNS = ("MC1 accuracy", "MC2 true share", "MC1 accuracy per token", "margin")
+_COLUMNS = ("MC1 accuracy", "MC2 true share", "MC1 accuracy per token", MARGIN)
 
 
 def mc1(
