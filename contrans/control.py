@@ -8,43 +8,29 @@
 with m[t] the mean length of the stream at layer t on neutral text, BOS excluded.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, get_args, runtime_checkable
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from contrans.edits import (
+    Control as Control,
+    NoControl as NoControl,
+    cache_key,
+    residual_edits,
+)
 from contrans.hooks import Edit, edit_residual
 from contrans.models import LM
 from contrans.seeds import generator
+from contrans.store import tensor_digest
 from contrans.types import ConceptVector, Unit, Where
 
 SAFE_RELATIVE_STRENGTH = 1.0
 """Above this, random vectors of equal length begin to have effects of their own."""
-
-
-@runtime_checkable
-class Control(Protocol):
-    """Something that changes what a model does while a context lasts."""
-
-    def on(self, lm: LM) -> AbstractContextManager[LM]:
-        """Apply to a model; everything is undone when the context ends.
-
-        The context gives the model to use: most often `lm` itself, edited in place.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class NoControl:
-    """The unedited model."""
-
-    def on(self, lm: LM) -> AbstractContextManager[LM]:
-        """Nothing happens."""
-        return nullcontext(lm)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,6 +113,51 @@ class Steer:
             return {}
         pushes = self.pushes(depth)
         return {layer: _adder(push, self.keep_norm) for layer, push in pushes.items()}
+
+    def residual_edits(self, lm: LM) -> Mapping[int, Edit] | None:
+        """The additions, where they are made at every token.
+
+        Raises:
+            ValueError: when the vector belongs to another model.
+        """
+        check_fits(self.vector, lm, any_model=self.any_model)
+        everywhere = self.positions == "all" and not self.skip_bos
+        return self.edits(lm.layers) if everywhere else None
+
+    @property
+    def cache_key(self) -> dict[str, Any]:
+        """Everything that this control does, as JSON: what is added where."""
+        layers = self.vector.layers if self.layers is None else tuple(self.layers)
+        pushes: dict[str, Any] = {}
+        if all(layer >= 0 for layer in layers):
+            for layer, push in self.pushes().items():
+                pushes[str(layer)] = tensor_digest(push)
+        else:  # which blocks those are, the model alone can say
+            norms = self.vector.norms
+            pushes |= {
+                "layers": list(layers),
+                "of": list(self.vector.layers),
+                "directions": tensor_digest(self.vector.directions),
+                "norms": None if norms is None else tensor_digest(norms),
+                "strength": [self.strength, self.unit],
+            }
+        return {
+            "pushes": pushes,
+            "positions": self.positions,
+            "skip_bos": self.skip_bos,
+            "keep_norm": self.keep_norm,
+        }
+
+    def additions(self) -> tuple["Steer", ...]:
+        """The vectors that it adds: itself."""
+        return (self,)
+
+    def __str__(self) -> str:
+        layers = self.vector.layers if self.layers is None else tuple(self.layers)
+        return (
+            f"{self.vector.concept} x {self.strength:g} ({self.unit}) at layers "
+            f"{layers}, {self.positions} tokens"
+        )
 
     @contextmanager
     def on(self, lm: LM) -> Iterator[LM]:
@@ -221,6 +252,45 @@ class Composed:
             for part in self.parts:
                 lm = stack.enter_context(part.on(lm))
             yield lm
+
+    def residual_edits(self, lm: LM) -> Mapping[int, Edit] | None:
+        """The edits of all parts, in their order; None where one of them does more."""
+        found: dict[int, Edit] = {}
+        for part in self.parts:
+            edits = residual_edits(part, lm)
+            if edits is None:
+                return None
+            for layer, edit in edits.items():
+                found[layer] = _both(found[layer], edit) if layer in found else edit
+        return found
+
+    @property
+    def cache_key(self) -> list[Any]:
+        """Those of the parts."""
+        return [cache_key(part) for part in self.parts]
+
+    def additions(self) -> tuple[Steer, ...] | None:
+        """The vectors that the parts add; None where one of them does anything else."""
+        found: list[Steer] = []
+        for part in self.parts:
+            more = additions(part)
+            if more is None:
+                return None
+            found += more
+        return tuple(found)
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.parts)) or "none"
+
+
+def _both(first: Edit, then: Edit) -> Edit:
+    return lambda hidden: then(first(hidden))
+
+
+def additions(control: Control) -> tuple[Steer, ...] | None:
+    """The vectors that a control adds; None where it does not say, or does more."""
+    found = getattr(control, "additions", None)
+    return None if found is None else found()
 
 
 def compose(*parts: Control) -> Composed:

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from contrans.control import Control, NoControl, Steer
+from contrans.edits import Control, cache_key
 from contrans.evaluation.fluency import Perplexity
 from contrans.evaluation.task import Measurement, Task
 from contrans.files import digest
 from contrans.models import LM
-from contrans.store import tensor_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def measure_key(
         "dtype": str(lm.dtype),
         "task": hashlib.sha256(repr(task).encode()).hexdigest(),
         "texts": digest(list(texts)),
-        "control": control_key(control),
+        "control": cache_key(control),
     }
 
 
@@ -76,25 +75,3 @@ def record(task: Task, measured: Measurement, fluency: Perplexity) -> dict[str, 
         "metric": measured.metric or task.metric,
         "notes": list(measured.notes),
     }
-
-
-def control_key(control: Control) -> Any:
-    """Everything that a control does, as JSON."""
-    if isinstance(control, NoControl):
-        return "none"
-    if isinstance(control, Steer):
-        return {
-            "pushes": {
-                str(layer): tensor_digest(push)
-                for layer, push in control.pushes().items()
-            },
-            "positions": control.positions,
-            "skip_bos": control.skip_bos,
-            "keep_norm": control.keep_norm,
-        }
-    key = getattr(control, "cache_key", None)
-    if key is not None:
-        return key
-    raise TypeError(
-        f"no cache key for a {type(control).__name__}; measure it with evaluate()"
-    )

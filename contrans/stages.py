@@ -22,7 +22,6 @@ from contrans.linear_map import fit_linear_map
 from contrans.models import LM
 from contrans.outcomes import (
     Outcome as Outcome,
-    control_key as control_key,
     measure_key,
     record,
 )

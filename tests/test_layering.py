@@ -18,7 +18,7 @@ FLOORS = [
     },
     {"anatomy", "store", "mapped", "data", "zoo", "models", "library"},
     {"hooks", "hooks_logits", "resume", "packing"},
-    {"passes", "narrow"},
+    {"passes", "narrow", "edits"},
     {"activations", "neurons"},
     {"concept", "linear_map", "gram", "solver"},
     {"transfer", "control", "diagnostics"},

@@ -11,6 +11,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest
 
 from contrans.control import NoControl, compose
+from contrans.edits import cache_key
 from contrans.recipes import RECIPES, chosen
 from contrans.recipes.claims import (
     Claim,
@@ -22,7 +23,6 @@ from contrans.recipes.claims import (
     ratio,
     untestable,
 )
-from contrans.recipes.lab import key_of
 from contrans.recipes.plan import Plan, load_plan, plan_names
 from contrans.recipes.published import TABLE1, TABLE3, TABLE10
 from contrans.recipes.running import Done, claims_of, index
@@ -225,7 +225,7 @@ def test_a_model_may_be_a_plain_name():
 
 
 def test_composed_controls_have_a_key_for_every_part():
-    assert key_of(compose(NoControl(), NoControl())) == ["none", "none"]
+    assert cache_key(compose(NoControl(), NoControl())) == ["none", "none"]
 
 
 def test_claims_are_values():

@@ -12,11 +12,11 @@ from typing import Any
 
 import contrans
 from contrans.control import Control
+from contrans.edits import cache_key
 from contrans.evaluation import Task
 from contrans.evaluation.fluency import text_losses
 from contrans.files import digest
 from contrans.models import LM
-from contrans.stages import control_key
 from contrans.store import Cache
 
 FLUENCY = "perplexity"
@@ -78,7 +78,7 @@ class Measurements:
             "tokenizer": lm.tokenizer_hash,
             "dtype": str(lm.dtype),
             "what": asked,
-            "control": control_key(control),
+            "control": cache_key(control),
         }
         found = self.cache.json(key, lambda: _measure(lm, what, control))
         self._step()
@@ -112,7 +112,7 @@ class Measurements:
             "dtype": str(lm.dtype),
             "prompts": digest(list(prompts)),
             "tokens": n,
-            "control": control_key(control),
+            "control": cache_key(control),
         }
 
         def make() -> list[str]:

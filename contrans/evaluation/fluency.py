@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from contrans.activations import Progress
-from contrans.control import Control, NoControl
-from contrans.evaluation.reading import shares_lower_blocks
+from contrans.edits import Control, NoControl, shares_lower_blocks
 from contrans.evaluation.scoring import score_continuations_under
 from contrans.models import LM
 
@@ -80,7 +79,7 @@ def perplexity_under(
     lm: LM, texts: Sequence[str], controls: Sequence[Control]
 ) -> list[Perplexity]:
     """Perplexity under each of several controls, in one pass where they allow it."""
-    if not all(map(shares_lower_blocks, controls)):
+    if not all(shares_lower_blocks(control, lm) for control in controls):
         found = []
         for control in controls:
             with control.on(lm) as active:  # may be another model, with other tokens

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from contrans.control import Composed, Control, NoControl, Steer
+from contrans.control import Control, NoControl, Steer
 from contrans.evaluation.scoring import score_continuations
 from contrans.library import file_named
 from contrans.models import LM, load_model
@@ -254,7 +254,7 @@ class HarnessLM(_Base):
             "model_dtype": str(self.lm.dtype),
             "model_revision": self.lm.revision or "",
             "model_sha": "",
-            "control": _describe(self.control),
+            "control": str(self.control),
         }
 
 
@@ -301,19 +301,4 @@ def _control(
         unit=unit,
         positions=positions,
         any_model=bool(any_model),
-    )
-
-
-def _describe(control: Control) -> str:
-    """A control in a line, for the record."""
-    if isinstance(control, Composed):
-        return " + ".join(map(_describe, control.parts)) or "none"
-    if isinstance(control, NoControl):
-        return "none"
-    if not isinstance(control, Steer):
-        return type(control).__name__
-    layers = control.vector.layers if control.layers is None else tuple(control.layers)
-    return (
-        f"{control.vector.concept} x {control.strength:g} ({control.unit}) at layers "
-        f"{layers}, {control.positions} tokens"
     )

@@ -4,20 +4,20 @@ Three ways, the first that applies: rows as a tree of shared prefixes, read in p
 rows in padded batches; and, where hooks are active that contrans does not know, padded
 batches that leave the forward of the model entirely alone.
 
-Several `Steer` controls share what lies below their lowest edited block: it runs once,
-and the blocks above it once for every control (`contrans.resume`).
+Several controls that only edit the stream share what lies below their lowest edited
+block: it runs once, and the blocks above it once for every control (`contrans.resume`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from contrans.control import Control, NoControl, Steer
+from contrans.edits import Control, NoControl, residual_edits
 from contrans.evaluation.forwards import (
     Batch,
     fork,
@@ -29,7 +29,7 @@ from contrans.evaluation.forwards import (
     run,
     splits,
 )
-from contrans.hooks import edit_residual, reads_in_pieces
+from contrans.hooks import Edit, edit_residual, reads_in_pieces
 from contrans.models import LM
 from contrans.packing import packable, readable
 from contrans.prefix_tree import Packed, PrefixTree, Span, bins
@@ -66,13 +66,6 @@ class Found:
     column: Tensor
 
 
-def shares_lower_blocks(control: Control) -> bool:
-    """Whether a control can be measured together with others in one pass."""
-    if isinstance(control, Steer):
-        return control.positions == "all" and not control.skip_bos
-    return isinstance(control, NoControl)
-
-
 @dataclass
 class Reading:
     """One pass over rows; iterate over `found()`."""
@@ -90,19 +83,18 @@ class Reading:
     """Controls by their lowest edited block."""
     plain: list[int] = field(default_factory=list)
     """Controls that change nothing."""
+    edits: list[Mapping[int, Edit]] = field(default_factory=list)
+    """What each control does to the stream after each block."""
 
     def found(self) -> Iterator[Found]:
         """The logits, batch by batch and control by control."""
-        if not reads_in_pieces(self.lm) or not all(
-            map(shares_lower_blocks, self.controls)
-        ):
+        if not reads_in_pieces(self.lm) or not self._group():
             yield from self._apart()
             return
         self.rows = [
             row[: columns.stop]
             for row, columns in zip(self.rows, self.wanted, strict=True)
         ]
-        self._group()
         longest = max(map(len, self.rows))
         shares = self.share and readable(self.lm, longest)
         tree = PrefixTree(self.rows) if shares else None
@@ -112,17 +104,18 @@ class Reading:
         else:
             yield from self._flat()
 
-    def _group(self) -> None:
+    def _group(self) -> bool:
+        """Whether all controls are edits of the stream; if so, by their lowest block."""
         for index, control in enumerate(self.controls):
-            with control.on(self.lm):
-                pass  # refuses what does not fit
-            pushes = {}
-            if isinstance(control, Steer) and control.strength != 0.0:
-                pushes = control.pushes(self.lm.layers)
-            if pushes:
-                self.groups.setdefault(min(pushes), []).append(index)
+            edits = residual_edits(control, self.lm)
+            if edits is None:
+                return False
+            self.edits.append(edits)
+            if edits:
+                self.groups.setdefault(min(edits), []).append(index)
             else:
                 self.plain.append(index)
+        return True
 
     def _uses(self, rows: Sequence[int], offset: int) -> tuple[Tensor, ...]:
         """Positions of rows of a padded batch, in the order they are gathered."""
@@ -194,14 +187,12 @@ class Reading:
 
     def _steer(self, stack: ExitStack, some: Sequence[int], size: int) -> None:
         """Apply controls to their own rows of a batch."""
-        if len(some) == 1:
-            stack.enter_context(self.controls[some[0]].on(self.lm))
-            return
         for place, index in enumerate(some):
-            here = slice(place * size, (place + 1) * size)
-            edits = cast(Steer, self.controls[index]).edits(self.lm.layers)
-            parts = {layer: _on_rows(edit, here) for layer, edit in edits.items()}
-            stack.enter_context(edit_residual(self.lm, parts))
+            edits = self.edits[index]
+            if len(some) > 1:
+                here = slice(place * size, (place + 1) * size)
+                edits = {layer: _on_rows(edit, here) for layer, edit in edits.items()}
+            stack.enter_context(edit_residual(self.lm, edits, by_token=True))
 
     def _tree(self, tree: PrefixTree, packed: bool) -> Iterator[Found]:
         """The tree, depth first; few controls at a time where their caches are large."""
@@ -335,7 +326,7 @@ class Reading:
             yield self._hit(tree, control, logits, slots, positions)
 
 
-def _on_rows(edit: Callable[[Tensor], Tensor], rows: slice) -> Callable[..., Tensor]:
+def _on_rows(edit: Edit, rows: slice) -> Edit:
     """An edit of some rows of a batch only."""
 
     def change(hidden: Tensor) -> Tensor:

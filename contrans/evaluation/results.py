@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from contrans.activations import Progress
-from contrans.control import Control
+from contrans.edits import Control, shares_lower_blocks
 from contrans.evaluation.fluency import Perplexity, perplexity_under
-from contrans.evaluation.reading import shares_lower_blocks
 from contrans.evaluation.statistics import bootstrap, paired_difference
 from contrans.evaluation.task import Measurement, Task, measure_under
 from contrans.models import LM
@@ -175,7 +174,7 @@ def evaluate(
         if progress is not None:
             progress(done, steps)
 
-    for some in _together(controls):
+    for some in _together(lm, controls):
         values = [controls[name] for name in some]
         for task in tasks:
             measured = measure_under(task, lm, values)
@@ -198,9 +197,9 @@ def evaluate(
     return Results(lm.name, lm.fingerprint, baseline, seed, tuple(rows), tuple(notes))
 
 
-def _together(controls: Mapping[str, Control]) -> list[list[str]]:
+def _together(lm: LM, controls: Mapping[str, Control]) -> list[list[str]]:
     """Controls that share their lower blocks in one pass; each other one by itself."""
-    shared = [name for name, c in controls.items() if shares_lower_blocks(c)]
+    shared = [name for name, c in controls.items() if shares_lower_blocks(c, lm)]
     others = [[name] for name in controls if name not in shared]
     return [shared, *others] if shared else others
 

@@ -7,8 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from contrans.control import Control
-from contrans.evaluation.reading import shares_lower_blocks
+from contrans.edits import Control, shares_lower_blocks
 from contrans.models import LM
 
 MARGIN = "margin"
@@ -77,7 +76,9 @@ class Sweepable(Task, Protocol):
 
 def measure_under(task: Task, lm: LM, controls: Sequence[Control]) -> list[Measurement]:
     """A task under each of several controls, in one pass where both allow it."""
-    if isinstance(task, Sweepable) and all(map(shares_lower_blocks, controls)):
+    if isinstance(task, Sweepable) and all(
+        shares_lower_blocks(control, lm) for control in controls
+    ):
         return task.measure_under(lm, controls)
     found = []
     for control in controls:

@@ -9,17 +9,17 @@ needs its size on disk and little memory.
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 import contrans
-from contrans.control import Composed, Control, Steer, check_fits, compose
+from contrans.control import Control, check_fits
 from contrans.export.card import model_card
 from contrans.export.checkpoint import INDEX, Checkpoint, open_checkpoint
-from contrans.export.constant import constant_edit, vectors_of
+from contrans.export.constant import constant_edit, single_edits, vectors_of
 from contrans.export.folder import BAKED, MARK, check_folder, new_folder
 from contrans.export.rehost import REHOSTED, llama_host
 from contrans.export.shards import Rewrite, rewrite_file
@@ -112,12 +112,12 @@ def bake(
     check_folder(out, force=force)
     for given in inputs:
         _check_outside(Path(given), out)
-    constant_edit(_anywhere(control))  # refuse what is not constant before downloading
+    steers = single_edits(control)  # refuse what is not constant before downloading
     base = open_checkpoint(model, revision=revision)
     _check_outside(base.folder, out)
     host = _host(base, context)
     fingerprint = base.fingerprint  # reads every tensor's place: fail before writing
-    for steer in _steers(control):
+    for steer in steers:
         check_fits(steer.vector, base, any_model=steer.any_model)
     edit = constant_edit(control, depth=base.layers)
     if not edit:
@@ -147,22 +147,6 @@ def _check_outside(source: Path, out: Path) -> None:
         raise ValueError(
             f"{out} is or holds {source}, which is read here; name another folder"
         )
-
-
-def _anywhere(control: Any) -> Any:
-    """The control at no layer: layers from the end need the depth of the model."""
-    if isinstance(control, Composed):
-        return compose(*(_anywhere(part) for part in control.parts))
-    return replace(control, layers=()) if isinstance(control, Steer) else control
-
-
-def _steers(control: Control | ConceptVector) -> list[Steer]:
-    """The single edits of a control that `constant_edit` accepted."""
-    if isinstance(control, ConceptVector):
-        return [Steer(control)]
-    if isinstance(control, Composed):
-        return [steer for part in control.parts for steer in _steers(part)]
-    return [control] if isinstance(control, Steer) else []
 
 
 def _host(base: Checkpoint, context: int | None) -> Host:

@@ -8,7 +8,7 @@ what no constant can do.
 import torch
 from torch import Tensor
 
-from contrans.control import Composed, Control, NoControl, Steer
+from contrans.control import Control, Steer, additions
 from contrans.types import ConceptVector
 
 
@@ -26,31 +26,37 @@ def constant_edit(
         ValueError: when the control does anything else than adding constants at every
             position, or names a block that the model does not have.
     """
+    total: dict[int, Tensor] = {}
+    for steer in single_edits(control):
+        for layer, push in steer.pushes(depth).items():
+            if depth is not None and not 0 <= layer < depth:
+                raise ValueError(
+                    f"the model has no block {layer}; it has {depth} blocks, 0 to "
+                    f"{depth - 1}: choose --layers among them"
+                )
+            push = push.to("cpu", torch.float32)
+            total[layer] = total[layer] + push if layer in total else push
+    return dict(sorted(total.items()))
+
+
+def single_edits(control: Control | ConceptVector) -> tuple[Steer, ...]:
+    """The vectors that a control adds, each at every position of every text.
+
+    Raises:
+        ValueError: when the control does anything else.
+    """
     if isinstance(control, ConceptVector):
-        control = Steer(control)
-    if isinstance(control, NoControl):
-        return {}
-    if isinstance(control, Composed):
-        total: dict[int, Tensor] = {}
-        for part in control.parts:
-            for layer, push in constant_edit(part, depth=depth).items():
-                total[layer] = total[layer] + push if layer in total else push
-        return dict(sorted(total.items()))
-    if not isinstance(control, Steer):
+        return (Steer(control),)
+    found = additions(control)
+    if found is None:
         raise ValueError(
             f"a {type(control).__name__} cannot be written as a constant vector; only "
             "Steer, or several of them composed, can: use the others through "
             "contrans generate, chat and eval"
         )
-    _check_constant(control)
-    pushes = control.pushes(depth)
-    for layer in pushes:
-        if depth is not None and not 0 <= layer < depth:
-            raise ValueError(
-                f"the model has no block {layer}; it has {depth} blocks, 0 to "
-                f"{depth - 1}: choose --layers among them"
-            )
-    return {layer: pushes[layer].to("cpu", torch.float32) for layer in sorted(pushes)}
+    for steer in found:
+        _check_constant(steer)
+    return found
 
 
 def _check_constant(steer: Steer) -> None:
@@ -72,8 +78,4 @@ def vectors_of(control: Control | ConceptVector) -> list[ConceptVector]:
     """The concept vectors behind a control, for names and provenance."""
     if isinstance(control, ConceptVector):
         return [control]
-    if isinstance(control, Steer):
-        return [control.vector]
-    if isinstance(control, Composed):
-        return [v for part in control.parts for v in vectors_of(part)]
-    return []
+    return [steer.vector for steer in additions(control) or ()]

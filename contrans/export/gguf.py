@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 import contrans
-from contrans.control import Composed, Control, Steer
-from contrans.export.constant import constant_edit, vectors_of
+from contrans.control import Control
+from contrans.export.constant import constant_edit, single_edits, vectors_of
 from contrans.export.gguf_file import (
     F32,
     GgufFile,
@@ -147,13 +147,12 @@ def _made(control: Control | ConceptVector) -> list[dict[str, Any]]:
     """How each vector was made; a strength that is scaled in is not to be used again."""
     if isinstance(control, ConceptVector):
         return [dict(control.provenance)]
-    if isinstance(control, Composed):
-        return [made for part in control.parts for made in _made(part)]
-    if not isinstance(control, Steer):
-        return []
-    made = {k: v for k, v in control.vector.provenance.items() if k != "strength"}
-    applied = {"value": control.strength, "unit": control.unit}
-    return [{**made, "applied_strength": applied}]
+    made = []
+    for steer in single_edits(control):
+        known = {k: v for k, v in steer.vector.provenance.items() if k != "strength"}
+        applied = {"value": steer.strength, "unit": steer.unit}
+        made.append({**known, "applied_strength": applied})
+    return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from contrans.concept import concept_vector
-from contrans.control import Composed, Control, NoControl
+from contrans.control import Control, NoControl
 from contrans.data import load_corpus
+from contrans.edits import cache_key
 from contrans.evaluation import Task
 from contrans.evaluation.fluency import text_losses
 from contrans.files import digest
@@ -25,7 +26,7 @@ from contrans.job import NORM_TEXTS, readable, split_corpus
 from contrans.models import LM, load_model
 from contrans.recipes.plan import Model, Plan
 from contrans.search import candidates
-from contrans.stages import Stages, control_key
+from contrans.stages import Stages
 from contrans.transfer import paper_layer
 from contrans.types import ConceptVector, HiddenStates, LinearMap, PromptPairs
 from contrans.zoo import world
@@ -221,7 +222,7 @@ class Lab:
             "model": [lm.fingerprint, lm.tokenizer_hash, str(lm.dtype)],
             "task": hashlib.sha256(repr(task).encode()).hexdigest(),
             "texts": digest(list(texts)),
-            "control": key_of(control),
+            "control": cache_key(control),
         }
 
         def make() -> dict[str, Any]:
@@ -253,7 +254,7 @@ class Lab:
         key = {
             "stage": f"recipe, {what}",
             "model": [lm.fingerprint, lm.tokenizer_hash, str(lm.dtype)],
-            "control": key_of(control),
+            "control": cache_key(control),
         }
 
         def inside() -> Any:
@@ -281,15 +282,3 @@ def _only(
     place = {row: i for i, row in enumerate(rows)}
     found = states if rows == both else states.rows(place[row] for row in both)
     return replace(found, provenance={**found.provenance, "data": texts})
-
-
-def key_of(control: Control) -> Any:
-    """Everything that a control does, as JSON.
-
-    Raises:
-        TypeError: for a control that cannot say.
-    """
-    if isinstance(control, Composed):
-        return [key_of(part) for part in control.parts]
-    own = getattr(control, "cache_key", None)
-    return own if own is not None else control_key(control)
