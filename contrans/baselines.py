@@ -58,7 +58,7 @@ def baseline_rows(job: Job, stages: Stages, base: Outcome) -> list[dict[str, Any
     """
     found = []
     for name, control in baseline_controls(job):
-        outcome = stages.outcome(job.target, job.test_task, control, job.fluent_texts)
+        outcome = stages.outcome(job.target, job.test_task, control, job.fluent_test)
         found.append(
             row(
                 name,

@@ -60,7 +60,7 @@ def compare(job: Job, stages: Stages) -> tuple[dict[str, Any], ConceptVector]:
         stages.warn(message)
     with stages.stage("search"):
         base = stages.outcome(
-            job.target, job.validate_task, NoControl(), job.fluent_texts
+            job.target, job.validate_task, NoControl(), job.fluent_validate
         )
         vectors = {p: plant(job, stages, p, settings.method) for p in ranked}
         tried = _search(job, stages, vectors, base, "search")
@@ -120,6 +120,11 @@ def compare(job: Job, stages: Stages) -> tuple[dict[str, Any], ConceptVector]:
             "protocol": settings.protocol,
         },
         "rows": rows,
+        "perplexity_texts": {
+            "validate": len(job.fluent_validate),
+            "test": len(job.fluent_test),
+            "shared": job.fluent_validate == job.fluent_test,
+        },
         "generations": generations,
         "warnings": stages.warnings,
         "verdict": verdict(
@@ -225,7 +230,7 @@ def _search(
             raw, relative = strength
             place = strengths.index(strength)
             some = steers[place : place + AHEAD]
-            outcome = stages.first(job.target, task, some, job.fluent_texts)
+            outcome = stages.first(job.target, task, some, job.fluent_validate)
             done += 1
             stages.step(stage, done, total)
             return point(
@@ -297,14 +302,14 @@ def _rows(
     lm, task, seed = job.target, job.test_task, job.settings.seed
     plan = _plan(job, stages, main, validate_base)
     total = 1 + sum(len(draws) for *_, draws in plan)
-    base = stages.outcome(lm, task, NoControl(), job.fluent_texts)
+    base = stages.outcome(lm, task, NoControl(), job.fluent_test)
     rows = [row("no edit", "base", base, base, raw=None, relative=None, seed=seed)]
     done = 1
     for name, kind, draws in plan:
         outcomes = []
         for planted in draws:
             stages.step("test", done, total)
-            outcomes.append(stages.outcome(lm, task, planted.steer(), job.fluent_texts))
+            outcomes.append(stages.outcome(lm, task, planted.steer(), job.fluent_test))
             done += 1
         line = row(
             name,

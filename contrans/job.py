@@ -20,6 +20,8 @@ from contrans.types import ConceptVector, HiddenStates, PairedStates, PromptPair
 
 PERPLEXITY_SHARE, PERPLEXITY_TEXTS = 0.1, 200
 """Share of the corpus kept out of the map for perplexity, and at most so many texts."""
+SPLIT_FROM = 5
+"""Fewer texts than this cannot be parted into two halves of two and more."""
 NORM_TEXTS = 64
 """Texts on which the residual norm is measured."""
 MINIMUM_CORPUS = 50
@@ -47,8 +49,10 @@ class Job:
     concept: Concept
     corpus: Corpus
     refine_pairs: int
-    fluent_texts: tuple[str, ...]
-    """Texts for perplexity and norms; never those of the map."""
+    fluent_validate: tuple[str, ...]
+    """Texts for norms, and for perplexity while choosing; never those of the map."""
+    fluent_test: tuple[str, ...]
+    """Others, for the perplexity that is reported."""
     validate_task: Task
     test_task: Task
     source: SourceSide
@@ -73,6 +77,12 @@ def prepare(settings: Settings, stages: Stages) -> Job:
     map_texts, fluent = split_corpus(corpus)
     if settings.perplexity is not None:
         fluent = list(load_corpus(settings.perplexity, limit=PERPLEXITY_TEXTS).texts)
+    choosing, judging = split_fluent(fluent)
+    if choosing == judging:
+        stages.warn(
+            f"{len(fluent)} texts for perplexity are too few to part: the strength is "
+            f"chosen and judged on the same; give at least {SPLIT_FROM}"
+        )
     refine, validate = _pairs(settings, concept)
     validate_task, test_task = _tasks(settings, stages, concept, refine)
     models: dict[str, Any] = dict.fromkeys(
@@ -94,7 +104,7 @@ def prepare(settings: Settings, stages: Stages) -> Job:
                 f"{lost} of {len(map_texts)} corpus texts have no token that both "
                 "tokenizers know and were left out"
             )
-        norms = stages.norms(lm, fluent[:NORM_TEXTS])
+        norms = stages.norms(lm, choosing[:NORM_TEXTS])
     with stages.stage("diagnose"):
         own = stages.pair_states(lm, refine, layers, "target, own vector")
         target_validate = stages.pair_states(lm, validate, layers, "target, validate")
@@ -110,7 +120,8 @@ def prepare(settings: Settings, stages: Stages) -> Job:
         concept=concept,
         corpus=corpus,
         refine_pairs=len(refine),
-        fluent_texts=tuple(fluent),
+        fluent_validate=tuple(choosing),
+        fluent_test=tuple(judging),
         validate_task=validate_task,
         test_task=test_task,
         source=source,
@@ -305,6 +316,20 @@ def split_corpus(corpus: Corpus) -> tuple[list[str], list[str]]:
         [text for i, text in enumerate(texts) if i not in held],
         [text for i, text in enumerate(texts) if i in held],
     )
+
+
+def split_fluent(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Texts for perplexity while choosing (a third), and others for what is reported.
+
+    A perplexity that chose a strength flatters it. Too few texts serve for both.
+
+    Example:
+        >>> split_fluent("abcdef")
+        (['a', 'd'], ['b', 'c', 'e', 'f'])
+    """
+    if len(texts) < SPLIT_FROM:
+        return list(texts), list(texts)
+    return list(texts[0::3]), [text for i, text in enumerate(texts) if i % 3]
 
 
 def readable(lm: LM, texts: Sequence[str]) -> list[int]:

@@ -7,11 +7,13 @@ from contrans.job import Job
 
 OPENING_TOKENS = 24
 """Tokens generated per prompt for the report."""
+OPENINGS = 3
+"""How many prompts."""
 
 
 def openings(job: Job, control: Control) -> list[dict[str, str]]:
     """How the target goes on from test prompts, without and with a control."""
-    prompts = _opening_prompts(job.concept, job.test_task)
+    prompts = opening_prompts(job.concept, job.test_task)
     before = job.target.generate(prompts, max_new_tokens=OPENING_TOKENS)
     with control.on(job.target) as steered:
         after = steered.generate(prompts, max_new_tokens=OPENING_TOKENS)
@@ -21,12 +23,18 @@ def openings(job: Job, control: Control) -> list[dict[str, str]]:
     ]
 
 
-def _opening_prompts(concept: Concept, task: Task, count: int = 3) -> list[str]:
-    """Prompts for the generations of the report, from test texts."""
+def opening_prompts(concept: Concept, task: Task, count: int = OPENINGS) -> list[str]:
+    """Distinct prompts for the generations of the report, from test texts.
+
+    Of pairs judged by likelihood it is the first half of the negative texts, which many
+    pairs of one frame share.
+    """
     if concept.task.kind != "likelihood":
-        return list(task.texts[:count])
-    opened = []
-    for text in concept.test.negative[:count]:
-        words = text.split(" ")
-        opened.append(" ".join(words[: max(len(words) // 2, 1)]) or text)
-    return opened
+        return list(dict.fromkeys(task.texts))[:count]
+    halves = map(_first_half, concept.test.negative)
+    return list(dict.fromkeys(halves))[:count]
+
+
+def _first_half(text: str) -> str:
+    words = text.split(" ")
+    return " ".join(words[: max(len(words) // 2, 1)]) or text

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,12 @@ from transformers import PreTrainedTokenizerBase
 
 import contrans as ct
 from contrans import job as job_module, stages as stages_module, zoo
+from contrans.job import split_corpus, split_fluent
+from contrans.openings import opening_prompts
 from contrans.search import Point, choose, sweep
 from contrans.settings import Settings
 from contrans.store import load
+from contrans.types import PromptPairs
 from contrans.verdict import verdict
 from tests.conftest import byte_tokenizer, character_tokenizer, tiny_model
 
@@ -126,6 +130,41 @@ def test_runs_whole_on_models_with_nothing_in_common(strangers, whole):
         assert isinstance(target.generate("the dog", max_new_tokens=3), str)
     written = json.loads((out / "results.json").read_text())
     assert written == json.loads(json.dumps(results))
+
+
+def test_the_reported_perplexity_is_of_texts_that_chose_nothing(strangers, whole):
+    _, results, _ = whole
+    _, fluent = split_corpus(ct.data.load_corpus(strangers["corpus"]))
+    choosing, judging = split_fluent(fluent)
+    assert set(choosing).isdisjoint(judging)
+    assert results["perplexity_texts"] == {
+        "validate": len(choosing),
+        "test": len(judging),
+        "shared": False,
+    }
+    target = ct.load_model(strangers["target"])
+    expected = ct.evaluation.perplexity(target, judging).value
+    assert results["rows"][0]["perplexity"]["value"] == pytest.approx(expected)
+    report = (whole[0] / "out" / "report.md").read_text()
+    assert f"perplexity on {len(judging)} texts; {len(choosing)} others" in report
+
+
+def test_few_texts_for_perplexity_are_not_parted():
+    assert split_fluent("abcd") == (list("abcd"), list("abcd"))
+    assert split_fluent("abcde") == (list("ad"), list("bce"))
+
+
+def test_no_prompt_is_shown_twice():
+    pack = ct.data.load_concept("politeness")
+    task = ct.evaluation.make_task(pack, "test")
+    frame = PromptPairs(
+        ("one two a b", "one two c d", *pack.test.positive),
+        ("one two e f", "one two g h", *pack.test.negative),
+    )
+    repeated = replace(pack, test=frame)
+    shown = opening_prompts(repeated, task, 5)
+    assert len(set(shown)) == len(shown) == 5
+    assert shown[0] == "one two"
 
 
 def test_a_second_run_does_no_work(strangers, whole, monkeypatch):

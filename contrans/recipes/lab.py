@@ -22,7 +22,7 @@ from contrans.edits import cache_key
 from contrans.evaluation import Task
 from contrans.evaluation.fluency import text_losses
 from contrans.files import digest
-from contrans.job import NORM_TEXTS, readable, split_corpus
+from contrans.job import NORM_TEXTS, readable, split_corpus, split_fluent
 from contrans.models import LM, load_model
 from contrans.recipes.plan import Model, Plan
 from contrans.search import candidates
@@ -136,12 +136,12 @@ class Lab:
     @property
     def fluent_validate(self) -> list[str]:
         """Texts for perplexity and residual norms while choosing."""
-        return self._texts[1][0::3]
+        return split_fluent(self._texts[1])[0]
 
     @property
     def fluent_test(self) -> list[str]:
         """Other texts for the perplexity that is reported."""
-        return [text for i, text in enumerate(self._texts[1]) if i % 3]
+        return split_fluent(self._texts[1])[1]
 
     # ---------------------------------------------------------------- states
 

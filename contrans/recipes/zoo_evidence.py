@@ -93,7 +93,7 @@ def settings(concept: str, documents: Path, **options: Any) -> Settings:
 
 def _outcome(job: Job, stages: Stages, vector: ConceptVector, raw: float) -> Outcome:
     control = Steer(vector, strength=raw)
-    return stages.outcome(job.target, job.test_task, control, job.fluent_texts)
+    return stages.outcome(job.target, job.test_task, control, job.fluent_test)
 
 
 def _planted(results: dict[str, Any], vector: ConceptVector) -> Planted:
@@ -234,7 +234,7 @@ def concept(stages: Stages, documents: Path, name: str, kind: str) -> dict[str, 
     job = prepare(settings(name, documents, budget=BUDGET[kind]), stages)
     results, vector = compare(job, stages)
     main = _planted(results, vector)
-    base = stages.outcome(job.target, job.test_task, NoControl(), job.fluent_texts)
+    base = stages.outcome(job.target, job.test_task, NoControl(), job.fluent_test)
     shuffles = []
     for draw in range(SHUFFLES):
         moved = plant(job, stages, main.layers, "ridge", shuffle=draw)

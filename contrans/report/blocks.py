@@ -180,6 +180,7 @@ def measured(results: Results) -> str:
         f"{one_line(task.get('name'))}: {one_line(task.get('metric'))}",
         better.get(str(task.get("higher_is_better")), ""),
         f"n = {whole(task.get('n'))} prompts",
+        _fluent(results),
         f"chance {fixed(task.get('chance'))}",
         f"split {one_line(task.get('split'))}",
         f"protocol {one_line(task.get('protocol'))}",
@@ -187,6 +188,17 @@ def measured(results: Results) -> str:
     if is_in_sample(results):
         parts.append("IN-SAMPLE")
     return ", ".join(part for part in parts if part) + "."
+
+
+def _fluent(results: Results) -> str:
+    """How many texts perplexity is measured on."""
+    known = pick(results, "perplexity_texts")
+    if not isinstance(known, Mapping):
+        return ""
+    test, validate = (whole(known.get(part)) for part in ("test", "validate"))
+    if known.get("shared"):
+        return f"perplexity on {test} texts, which also chose the strength"
+    return f"perplexity on {test} texts; {validate} others chose the strength"
 
 
 def choosing_prompts(results: Results) -> str:
