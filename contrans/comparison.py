@@ -54,7 +54,7 @@ def compare(job: Job, stages: Stages) -> tuple[dict[str, Any], ConceptVector]:
     """Diagnose, choose on validation prompts, test once; results and final vector."""
     settings = job.settings
     with stages.stage("diagnose"):
-        checked = {pair: _diagnose(job, stages, pair) for pair in job.pairs}
+        checked = {pair: _diagnose(job, stages, pair) for pair in sorted(job.pairs)}
     ranked = sorted(job.pairs, key=lambda p: -checked[p].cosine_own)[:TRIED_PAIRS]
     for message in checked[ranked[0]].warnings:
         stages.warn(message)

@@ -5,13 +5,12 @@ With fewer texts than the source is wide, `v X^+ Y` (A3, A4) is `a Y` with
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-from contrans.linear_map import Spectrum
 
 COLUMNS = 512
 """Columns multiplied in float64 at a time."""
@@ -20,6 +19,22 @@ _SOLVED = 1e-9
 _INDEPENDENT = 1e-9
 """Smallest over largest squared pivot from which texts count as independent: below, the
 residual stays small whatever the part that it cannot see."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """Thin singular value decomposition of source states, cut at rounding level."""
+
+    u: Float[Tensor, "n rank"]
+    s: Float[Tensor, " rank"]
+    v: Float[Tensor, "source rank"]
+
+    @staticmethod
+    def of(x: Float[Tensor, "n source"]) -> "Spectrum":
+        """Decompose, and drop singular values at rounding level, as `pinv` does."""
+        u, s, vh = torch.linalg.svd(x, full_matrices=False)
+        keep = s > torch.finfo(x.dtype).eps * max(x.shape) * s[0]
+        return Spectrum(u[:, keep], s[keep], vh[keep].mT)
 
 
 def gram(x: Float[Tensor, "n width"]) -> Float[Tensor, "n n"]:
@@ -78,7 +93,7 @@ def minimum_norm(
     With fewer texts than the source is wide, `v X^+ Y` is `a Y` with `X X^T a = X v`: a
     Gram matrix, its Cholesky factor in float64 and one step of refinement. Where that
     is not accurate enough (texts that occur twice, or more texts than the width), the
-    singular value decomposition of `linear_map` is used.
+    singular value decomposition is used.
 
     Args:
         v: directions of the source.

@@ -10,6 +10,7 @@ with gain 1 for the paper's minimum norm (A3) and gain in {0, 1} for low rank.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,12 +19,13 @@ from torch import Tensor
 
 from contrans.registry import unknown
 from contrans.seeds import generator
+from contrans.solver import RIDGE_GRID, Factor, check_paired
 from contrans.types import FitReport, HiddenStates, LinearMap, Site
 
-RIDGE_GRID = torch.logspace(-8, 2, 41, dtype=torch.float64)
-"""Ridge strengths tried, as multiples of the mean squared singular value."""
 PEAK = (0.7, 1.4)
 """Range of n / d_source in which an unregularised fit collapses (H.2)."""
+REMEMBERED = 2
+"""Source layers whose factorisation is kept: candidates come as blocks s and s + 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +36,41 @@ class _Solution:
     right: Float[Tensor, "rank target"]
     gain: Float[Tensor, " rank"]
     basis: Float[Tensor, "source rank"]
-    centred: bool
+    centred: bool = True
     ridge: float = 0.0
     loo_error: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Spectrum:
-    """Thin singular value decomposition of source states, cut at rounding level."""
+class _Source:
+    """The source states of one layer, each decomposition made when first needed."""
 
-    u: Float[Tensor, "n rank"]
-    s: Float[Tensor, " rank"]
-    v: Float[Tensor, "source rank"]
+    def __init__(self, fitted: Tensor, held_out: Tensor) -> None:
+        self.x, self.held_out, self.mean = fitted, held_out, fitted.mean(0)
 
-    @staticmethod
-    def of(x: Float[Tensor, "n source"]) -> "Spectrum":
-        """Decompose, and drop singular values at rounding level, as `pinv` does."""
-        u, s, vh = torch.linalg.svd(x, full_matrices=False)
-        keep = s > torch.finfo(x.dtype).eps * max(x.shape) * s[0]
-        return Spectrum(u[:, keep], s[keep], vh[keep].mT)
+    @cached_property
+    def factor(self) -> Factor:
+        """By the Gram matrix: for ridge."""
+        return Factor.of(self.x)
+
+    @cached_property
+    def exact(self) -> Factor:
+        """By singular values: where none may be lost."""
+        return Factor.of(self.x, exact=True)
+
+    @cached_property
+    def uncentred(self) -> Factor:
+        """The same of the states as they are: for the paper."""
+        return Factor.of(self.x, exact=True, centre=False)
+
+    @cached_property
+    def left(self) -> Tensor:
+        """V of `factor`."""
+        return self.factor.right_vectors()
+
+    @cached_property
+    def effective_rank(self) -> float:
+        """How many directions of the source count."""
+        return effective_rank(self.x - self.mean)
 
 
 def effective_rank(x: Float[Tensor, "n source"]) -> float:
@@ -61,82 +79,55 @@ def effective_rank(x: Float[Tensor, "n source"]) -> float:
     return float(gram.trace() ** 2 / (gram**2).sum())
 
 
-def leave_one_out(
-    spectrum: Spectrum,
-    y: Float[Tensor, "n target"],
-    strengths: Float[Tensor, " grid"],
-) -> Float[Tensor, " grid"]:
-    """Mean squared leave-one-out error of centred ridge for each `n lam` (H4).
-
-    Closed form: residual i divided by `1 - h_ii`; the `1/n` in `h_ii` belongs to the
-    mean that centring removed.
-    """
-    n = len(y)
-    uy = spectrum.u.mT @ y
-    errors = []
-    for strength in strengths:
-        gain = spectrum.s**2 / (spectrum.s**2 + strength)
-        residual = y - spectrum.u @ (gain[:, None] * uy)
-        leverage = 1 / n + (spectrum.u**2 * gain).sum(1)
-        free = (1 - leverage).clamp_min(1e-12)
-        errors.append(((residual / free[:, None]) ** 2).mean())
-    return torch.stack(errors)
-
-
-def _spectral(
-    spectrum: Spectrum, y: Tensor, gain: Tensor, *, centred: bool, **found: Any
-) -> _Solution:
-    right = (gain / spectrum.s)[:, None] * (spectrum.u.mT @ y)
-    return _Solution(spectrum.v, right, gain, spectrum.v, centred, **found)
-
-
-def _contrans(x: Tensor, y: Tensor, **_: Any) -> _Solution:
+def _contrans(source: _Source, y: Tensor, **_: Any) -> _Solution:
     """The paper, exactly (A3): minimum norm, no centring, no ridge.
 
     The paper has no cut-off. Singular values at the rounding level of float64 are zero
     here (texts that occur twice make them), as in the pseudo-inverse that A3 is.
     """
-    spectrum = Spectrum.of(x)
-    return _spectral(spectrum, y, torch.ones_like(spectrum.s), centred=False)
+    factor = source.uncentred
+    left, right = factor.right_vectors(), (factor.q / factor.s).mT @ y
+    return _Solution(left, right, torch.ones_like(factor.s), left, centred=False)
 
 
-def _ridge(x: Tensor, y: Tensor, *, ridge: float | None, **_: Any) -> _Solution:
+def _ridge(source: _Source, y: Tensor, *, ridge: float | None, **_: Any) -> _Solution:
     """Affine ridge (H1), its strength by closed-form leave-one-out (H4)."""
-    spectrum = Spectrum.of(x)
-    n, unit = len(x), (spectrum.s**2).mean()
+    n, factor, left = len(y), source.factor, source.left
     if ridge is None:
-        grid = RIDGE_GRID * unit
-        errors = leave_one_out(spectrum, y, grid)
-        best = int(errors.argmin())
-        strength, error = grid[best], float(errors[best])
+        strength = factor.choose(y.float()).strength
     else:
-        strength = torch.tensor(ridge * n, dtype=x.dtype)
-        error = float(leave_one_out(spectrum, y, strength[None])[0])
-    gain = spectrum.s**2 / (spectrum.s**2 + strength)
-    return _spectral(
-        spectrum, y, gain, centred=True, ridge=float(strength) / n, loo_error=error
+        strength = ridge * n
+        if strength < factor.unit * float(RIDGE_GRID[0]):
+            factor = source.exact
+            left = factor.right_vectors()
+    gain = factor.gain(strength)
+    found = factor.solve(y, gain)
+    return _Solution(
+        left, found.right, gain, left, ridge=strength / n, loo_error=found.error
     )
 
 
-def _low_rank(x: Tensor, y: Tensor, *, rank: int | None, **_: Any) -> _Solution:
+def _low_rank(source: _Source, y: Tensor, *, rank: int | None, **_: Any) -> _Solution:
     """Principal-component regression: the strongest source directions only.
 
     Without a rank, keeps singular values above 1e-3 of the largest (H.2).
     """
-    spectrum = Spectrum.of(x)
+    factor = source.exact
     if rank is None:
-        rank = int((spectrum.s > 1e-3 * spectrum.s[0]).sum())
-    cut = Spectrum(spectrum.u[:, :rank], spectrum.s[:rank], spectrum.v[:, :rank])
-    return _spectral(cut, y, torch.ones_like(cut.s), centred=True)
+        rank = int((factor.s > 1e-3 * factor.s[0]).sum())
+    left = factor.right_vectors()[:, :rank]
+    right = (factor.q / factor.s)[:, :rank].mT @ (y - y.mean(0))
+    return _Solution(left, right, torch.ones_like(factor.s[:rank]), left)
 
 
-def _procrustes(x: Tensor, y: Tensor, **_: Any) -> _Solution:
+def _procrustes(source: _Source, y: Tensor, **_: Any) -> _Solution:
     """Scaled rotation (H5): keeps angles between directions."""
+    x, y = source.x - source.mean, y - y.mean(0)
     p, d, qh = torch.linalg.svd(x.mT @ y, full_matrices=False)
     keep = d > torch.finfo(d.dtype).eps * max(x.shape[1], y.shape[1]) * d[0]
     p, d, qh = p[:, keep], d[keep], qh[keep]
     scale = d.sum() / ((x @ p) ** 2).sum()
-    return _Solution(p, scale * qh, torch.ones_like(d), p, True)
+    return _Solution(p, scale * qh, torch.ones_like(d), p)
 
 
 METHODS: dict[str, Callable[..., _Solution]] = {
@@ -153,6 +144,124 @@ def r_squared(truth: Tensor, guess: Tensor) -> float:
     return float(1 - ((truth - guess) ** 2).sum() / total)
 
 
+class Fits:
+    """The maps between two models, with what they share made once.
+
+    One factorisation of a source layer serves every target layer, every ridge strength
+    and every shuffled control: ask for maps in the order of their source layers.
+    """
+
+    def __init__(
+        self,
+        source: HiddenStates,
+        target: HiddenStates,
+        *,
+        holdout: float = 0.2,
+        seed: int = 0,
+    ) -> None:
+        """Choose the texts to fit on; nothing is fitted yet.
+
+        Args:
+            source: states of some texts in the source model.
+            target: states of the same texts, in the same order, in the target model.
+            holdout: share of the texts kept out of the fit, for the report.
+            seed: chooses the held-out texts.
+
+        Raises:
+            ValueError: when the rows do not pair up or are too few, or for a share out
+                of range.
+        """
+        if not 0 <= holdout < 1:
+            raise ValueError(
+                f"holdout {holdout} is no share of the texts to keep out; use 0 to 0.9"
+            )
+        n = check_paired(source, target)
+        order = torch.randperm(n, generator=generator(seed))
+        n_test = int(holdout * n)
+        self.test, self.train = (
+            order[:n_test].sort().values,
+            order[n_test:].sort().values,
+        )
+        if len(self.train) < 3:
+            raise ValueError(
+                f"{n} texts are too few to fit a map (holdout {holdout}); use a few "
+                "hundred at least, better more than the source width "
+                f"({source.hidden})"
+            )
+        self.source, self.target = source, target
+        self.holdout, self.seed = holdout, seed
+        self._sources: dict[int, _Source] = {}
+
+    def _side(self, layer: int) -> _Source:
+        """The source states of a layer; the few asked for last are remembered."""
+        if layer not in self._sources:
+            x = self._checked(self.source, layer)
+            while len(self._sources) >= REMEMBERED:
+                del self._sources[next(iter(self._sources))]
+            self._sources[layer] = _Source(x[self.train], x[self.test])
+        return self._sources[layer]
+
+    def _checked(self, states: HiddenStates, layer: int) -> Tensor:
+        values = states.at(layer).double()
+        _check_states(values, states.name, layer)
+        return values
+
+    def map(
+        self,
+        source_layer: int,
+        target_layer: int,
+        *,
+        method: str = "ridge",
+        ridge: float | None = None,
+        rank: int | None = None,
+        shuffle: int | None = None,
+    ) -> LinearMap:
+        """One map (A2); see `fit_linear_map` for the arguments and errors."""
+        if method not in METHODS:
+            raise unknown("map method", method, METHODS)
+        _check_options(ridge, rank)
+        source, target = self.source, self.target
+        y = self._checked(target, target_layer)
+        side, train = self._side(source_layer), self.train
+        pairing = train
+        if shuffle is not None:
+            pairing = train[torch.randperm(len(train), generator=generator(shuffle))]
+        solution = METHODS[method](side, y[pairing], ridge=ridge, rank=rank)
+        bias = torch.zeros_like(y[0])
+        if solution.centred:
+            bias = y[train].mean(0) - (side.mean @ solution.left) @ solution.right
+        guess = (side.held_out @ solution.left) @ solution.right + bias
+        report = _report(side, y[self.test], guess, solution, method)
+        if source.provenance.get("data") != target.provenance.get("data"):
+            note = (
+                "the states of source and target come from different texts, by their "
+                "digests; row i of both must be the same text"
+            )
+            report = replace(report, warnings=(*report.warnings, note))
+        return LinearMap(
+            solution.left.contiguous(),  # float64: 1 / s enlarges float32's rounding
+            solution.right.contiguous(),
+            bias,
+            source=Site(source.model, source_layer, source.name),
+            target=Site(target.model, target_layer, target.name),
+            method=method,
+            report=report,
+            spectrum=solution.gain.float(),
+            basis=solution.basis.float().contiguous(),
+            provenance={
+                "data": source.provenance.get("data"),
+                "source": dict(source.provenance),
+                "target": dict(target.provenance),
+                "method": f"map/{method}",
+                "ridge": solution.ridge,
+                "rank": rank,
+                "holdout": self.holdout,
+                "shuffle": shuffle,
+                "seed": self.seed,
+            },
+        )
+
+
 def fit_linear_map(
     source: HiddenStates,
     target: HiddenStates,
@@ -167,6 +276,8 @@ def fit_linear_map(
     seed: int = 0,
 ) -> LinearMap:
     """Fit a map from one layer of the source to one layer of the target (A2).
+
+    For maps between several layers of the same models use `Fits`.
 
     Args:
         source: states of some texts in the source model.
@@ -187,73 +298,22 @@ def fit_linear_map(
         ValueError: when the rows do not pair up, are too few, all equal or not finite,
             or an option is out of range.
     """
-    if method not in METHODS:
-        raise unknown("map method", method, METHODS)
-    _check_options(ridge, rank, holdout)
-    if len(source) != len(target):
-        raise ValueError(
-            f"{len(source)} source rows but {len(target)} target rows; collect both "
-            "models on the same texts, in the same order"
-        )
-    x = source.at(source_layer).double()
-    y = target.at(target_layer).double()
-    _check_states(x, source.name, source_layer)
-    _check_states(y, target.name, target_layer)
-    order = torch.randperm(len(x), generator=generator(seed))
-    n_test = int(holdout * len(x))
-    test, train = order[:n_test].sort().values, order[n_test:].sort().values
-    if len(train) < 3:
-        raise ValueError(
-            f"{len(x)} texts are too few to fit a map (holdout {holdout}); use a few "
-            "hundred at least, better more than the source width "
-            f"({source.hidden})"
-        )
-    pairing = train
-    if shuffle is not None:
-        pairing = train[torch.randperm(len(train), generator=generator(shuffle))]
-    solution, mean_x, mean_y = _solve(method, x[train], y[pairing], ridge, rank)
-    bias = mean_y - (mean_x @ solution.left) @ solution.right
-    guess = (x[test] @ solution.left) @ solution.right + bias
-    report = _report(x, y, train, test, guess, solution, method)
-    if source.provenance.get("data") != target.provenance.get("data"):
-        note = (
-            "the states of source and target come from different texts, by their "
-            "digests; row i of both must be the same text"
-        )
-        report = replace(report, warnings=(*report.warnings, note))
-    return LinearMap(
-        solution.left.contiguous(),  # float64: 1 / s enlarges the rounding of float32
-        solution.right.contiguous(),
-        bias,
-        source=Site(source.model, source_layer, source.name),
-        target=Site(target.model, target_layer, target.name),
+    fits = Fits(source, target, holdout=holdout, seed=seed)
+    return fits.map(
+        source_layer,
+        target_layer,
         method=method,
-        report=report,
-        spectrum=solution.gain.float(),
-        basis=solution.basis.float().contiguous(),
-        provenance={
-            "data": source.provenance.get("data"),
-            "source": dict(source.provenance),
-            "target": dict(target.provenance),
-            "method": f"map/{method}",
-            "ridge": solution.ridge,
-            "rank": rank,
-            "holdout": holdout,
-            "shuffle": shuffle,
-            "seed": seed,
-        },
+        ridge=ridge,
+        rank=rank,
+        shuffle=shuffle,
     )
 
 
-def _check_options(ridge: float | None, rank: int | None, holdout: float) -> None:
+def _check_options(ridge: float | None, rank: int | None) -> None:
     if ridge is not None and ridge < 0:
         raise ValueError(f"ridge {ridge} is negative; use 0 or more, or None to choose")
     if rank is not None and rank < 1:
         raise ValueError(f"rank {rank} is too small; use 1 or more, or None to choose")
-    if not 0 <= holdout < 1:
-        raise ValueError(
-            f"holdout {holdout} is no share of the texts to keep out; use 0 to 0.9"
-        )
 
 
 def _check_states(states: Tensor, name: str, layer: int) -> None:
@@ -269,28 +329,10 @@ def _check_states(states: Tensor, name: str, layer: int) -> None:
         )
 
 
-def _solve(
-    method: str, x: Tensor, y: Tensor, ridge: float | None, rank: int | None
-) -> tuple[_Solution, Tensor, Tensor]:
-    """Centre where the method wants it, then solve in float64."""
-    zero_x, zero_y = torch.zeros_like(x[0]), torch.zeros_like(y[0])
-    if method == "contrans":
-        return _contrans(x, y), zero_x, zero_y
-    mean_x, mean_y = x.mean(0), y.mean(0)
-    found = METHODS[method](x - mean_x, y - mean_y, ridge=ridge, rank=rank)
-    return found, mean_x, mean_y
-
-
 def _report(
-    x: Tensor,
-    y: Tensor,
-    train: Tensor,
-    test: Tensor,
-    guess: Tensor,
-    solution: _Solution,
-    method: str,
+    side: _Source, truth: Tensor, guess: Tensor, solution: _Solution, method: str
 ) -> FitReport:
-    n, width = len(train), x.shape[1]
+    n, width = side.x.shape
     notes = []
     ratio = n / width
     if method in ("contrans", "low_rank") and PEAK[0] < ratio < PEAK[1]:
@@ -304,19 +346,19 @@ def _report(
             f"fewer texts ({n}) than the source is wide ({width}): the parts of a "
             "concept outside their span are dropped; see the coverage"
         )
-    enough = len(test) >= 2
-    half = len(test) // 2
+    enough = len(truth) >= 2
+    half = len(truth) // 2
     first, second = slice(0, half), slice(half, 2 * half)
     return FitReport(
         n=n,
-        n_test=len(test),
-        r2=r_squared(y[test], guess) if enough else None,
+        n_test=len(truth),
+        r2=r_squared(truth, guess) if enough else None,
         r2_differences=r_squared_raw(
-            y[test][first] - y[test][second], guess[first] - guess[second]
+            truth[first] - truth[second], guess[first] - guess[second]
         )
         if enough
         else None,
-        effective_rank=effective_rank(x[train] - x[train].mean(0)),
+        effective_rank=side.effective_rank,
         rank=solution.left.shape[1],
         ridge=solution.ridge,
         loo_error=solution.loo_error,

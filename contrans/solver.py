@@ -22,11 +22,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from contrans.gram import gram, lower_products, times
-from contrans.linear_map import RIDGE_GRID
+from contrans.gram import Spectrum, gram, lower_products, times
 from contrans.seeds import generator
 from contrans.types import HiddenStates
 
+RIDGE_GRID = torch.logspace(-8, 2, 41, dtype=torch.float64)
+"""Ridge strengths tried, as multiples of the mean squared singular value."""
 CRITERIA = ("leave-one-out", "generalised")
 SCAN, SKETCH = 64, 256
 """Random directions of the target that stand for all of them: to scan a grid for the
@@ -48,8 +49,18 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Solved:
+    """A regression on one target: what a map is made of."""
+
+    right: Float[Tensor, "rank target"]
+    """`diag(gain / s) Q^T Y`, float64: `F = V right`."""
+    error: float
+    """Exact leave-one-out mean squared error per coordinate (H4)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Factor:
-    """The centred source states of one layer, decomposed once."""
+    """The source states of one layer, decomposed once: `X = Q diag(s) V^T`."""
 
     x: Float[Tensor, "n source"]
     """Centred states, float64."""
@@ -57,16 +68,32 @@ class Factor:
     """Orthonormal, float64."""
     squares: Float[Tensor, " rank"]
     """Squared singular values."""
+    known: Float[Tensor, "source rank"] | None
+    """V, where the decomposition gave it."""
 
     @staticmethod
-    def of(x: Float[Tensor, "n source"]) -> "Factor":
+    def of(
+        x: Float[Tensor, "n source"], *, exact: bool = False, centre: bool = True
+    ) -> "Factor":
         """Decompose source states.
 
         Centring leaves the constant vector with eigenvalue zero, which ruins the
         leave-one-out error at small strengths: it is moved away and dropped.
+
+        Args:
+            x: one row per text.
+            exact: decompose X itself, which costs several times more. The Gram matrix
+                squares the condition number: singular values below 1e-6 of the largest
+                are lost, which a ridge shrinks away but a pseudo-inverse needs.
+            centre: take the mean off first.
         """
         n, width = x.shape
-        centred = x.double() - x.double().mean(0)
+        x = x.double()
+        centred = x - x.mean(0) if centre else x
+        if exact:
+            spectrum = Spectrum.of(centred)
+            return Factor(centred, spectrum.u, spectrum.s**2, spectrum.v)
+        v = None
         if n <= width:
             g = gram(centred)
             away = 2 * g.diagonal().sum() / n  # above every other eigenvalue
@@ -79,12 +106,43 @@ class Factor:
             squares, v = torch.linalg.eigh(centred.mT @ centred)
             q = (centred @ v) / squares.clamp_min(1e-300).sqrt()
         keep = squares > _CUT * squares.max()
-        return Factor(centred, q[:, keep].contiguous(), squares[keep])
+        q, v = q[:, keep].contiguous(), None if v is None else v[:, keep]
+        return Factor(centred, q, squares[keep], v)
+
+    @property
+    def s(self) -> Float[Tensor, " rank"]:
+        """Singular values."""
+        return self.squares.sqrt()
+
+    def right_vectors(self) -> Float[Tensor, "source rank"]:
+        """V: orthonormal directions of the source."""
+        return self.x.mT @ (self.q / self.s) if self.known is None else self.known
+
+    @property
+    def unit(self) -> float:
+        """The mean squared singular value, over all that states of this shape can have."""
+        n, width = self.x.shape
+        return float(self.squares.sum()) / min(n - 1, width)
 
     @property
     def grid(self) -> Float[Tensor, " grid"]:
         """Strengths tried: `RIDGE_GRID` times the mean squared singular value."""
-        return (RIDGE_GRID * self.squares.mean().cpu()).to(self.q.device)
+        return (RIDGE_GRID * self.unit).to(self.q.device)
+
+    def gain(self, strength: float) -> Float[Tensor, " rank"]:
+        """What ridge of strength `n lam` leaves of each component (H3)."""
+        return self.squares / (self.squares + strength)
+
+    def solve(
+        self, y: Float[Tensor, "n target"], gain: Float[Tensor, " rank"]
+    ) -> Solved:
+        """The map to one target layer, and its leave-one-out error, in float64."""
+        y = y.double()
+        y = y - y.mean(0)
+        z = gain[:, None] * (self.q.mT @ y)
+        free = 1 - 1 / len(y) - self.q**2 @ gain
+        residual = (y - self.q @ z) / free.clamp_min(1e-12)[:, None]
+        return Solved(z / self.s[:, None], float(residual.pow(2).mean()))
 
     def choose(self, y: Float[Tensor, "n target"], by: str = "leave-one-out") -> Choice:
         """The ridge strength for one target layer, from the grid.
@@ -237,6 +295,20 @@ def _products(z: Float[Tensor, "rank target"]) -> Float[Tensor, "rank rank"]:
     return lower + lower.tril(-1).mT
 
 
+def check_paired(source: HiddenStates, target: HiddenStates) -> int:
+    """How many texts both hold.
+
+    Raises:
+        ValueError: when the rows do not pair up.
+    """
+    if len(source) != len(target):
+        raise ValueError(
+            f"{len(source)} source rows but {len(target)} target rows; collect both "
+            "models on the same texts, in the same order"
+        )
+    return len(source)
+
+
 def move_directions(
     vectors: Mapping[str, Float[Tensor, " source"]],
     source: HiddenStates,
@@ -265,11 +337,7 @@ def move_directions(
     Raises:
         ValueError: when the rows do not pair up.
     """
-    if len(source) != len(target):
-        raise ValueError(
-            f"{len(source)} source rows but {len(target)} target rows; collect both "
-            "models on the same texts, in the same order"
-        )
+    check_paired(source, target)
     factor = Factor.of(source.at(source_layer))
     stacked = torch.stack(list(vectors.values()))
     found = {}

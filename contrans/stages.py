@@ -18,7 +18,7 @@ from contrans.evaluation import Task, bootstrap, paired_difference
 from contrans.evaluation.fluency import perplexity_under
 from contrans.evaluation.task import Sweepable, measure_under
 from contrans.files import digest
-from contrans.linear_map import fit_linear_map
+from contrans.linear_map import Fits
 from contrans.models import LM
 from contrans.outcomes import (
     Outcome as Outcome,
@@ -50,6 +50,8 @@ class Stages:
     notify: Callable[[str], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    _fits: Fits | None = None
+    """Of the states that a map was last asked for."""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -120,10 +122,7 @@ class Stages:
     def norms(self, lm: LM, texts: Sequence[str]) -> dict[int, float]:
         """Mean residual norms per layer (H9)."""
         key = {"stage": "norms", "model": lm.fingerprint, "texts": digest(list(texts))}
-        found = self.cache.json(
-            key,
-            lambda: [residual_norms(lm, texts)[layer] for layer in range(lm.layers)],
-        )
+        found = self.cache.json(key, lambda: list(residual_norms(lm, texts).values()))
         return dict(enumerate(found))
 
     def link(
@@ -136,7 +135,11 @@ class Stages:
         seed: int,
         shuffle: int | None = None,
     ) -> LinearMap:
-        """A fitted map; the key is the states themselves."""
+        """A fitted map; the key is the states themselves.
+
+        Maps that follow each other share what they can, above all the factorisation of
+        the source layer: ask in the order of source layers.
+        """
         s, t = layers
         key = {
             "stage": "map",
@@ -148,18 +151,18 @@ class Stages:
             "seed": seed,
             "shuffle": shuffle,
         }
-        return self.cache.artefact(
-            key,
-            lambda: fit_linear_map(
+
+        def make() -> LinearMap:
+            known = self._fits
+            if known is None or (known.source, known.target, known.seed) != (
                 x,
                 y,
-                source_layer=s,
-                target_layer=t,
-                method=method,
-                seed=seed,
-                shuffle=shuffle,
-            ),
-        )
+                seed,
+            ):
+                known = self._fits = Fits(x, y, seed=seed)
+            return known.map(s, t, method=method, shuffle=shuffle)
+
+        return self.cache.artefact(key, make)
 
     def outcome(
         self, lm: LM, task: Task, control: Control, texts: Sequence[str]

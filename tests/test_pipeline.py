@@ -196,7 +196,7 @@ def test_an_interrupted_run_goes_on(strangers, tmp_path, monkeypatch):
         raise AssertionError("states were collected twice")
 
     monkeypatch.setattr(stages_module, "collect", refuse)
-    monkeypatch.setattr(stages_module, "fit_linear_map", refuse)
+    monkeypatch.setattr(stages_module, "Fits", refuse)
     resumed = run(strangers, tmp_path / "out", tmp_path / "cache", **asked)
     assert resumed["rows"] == expected["rows"]
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from contrans.gram import gram, minimum_norm
-from contrans.linear_map import RIDGE_GRID, Spectrum, fit_linear_map, leave_one_out
-from contrans.solver import Factor, move_directions
+from contrans.linear_map import Fits, fit_linear_map
+from contrans.solver import RIDGE_GRID, Factor, move_directions
 from contrans.types import HiddenStates
 
 DOUBLE = 1e-6
@@ -26,6 +26,20 @@ def streams(n, source, target, layers=1, seed=0):
         for i in range(layers)
     ]
     return x, torch.stack(ys, 1)
+
+
+def textbook_leave_one_out(x, y, strengths):
+    """Every strength by its whole residual (H4), from the singular values of X."""
+    x, y, n = x.double() - x.double().mean(0), y.double() - y.double().mean(0), len(x)
+    u, s, _ = torch.linalg.svd(x, full_matrices=False)
+    u, s = u[:, s > 1e-10 * s[0]], s[s > 1e-10 * s[0]]
+    found = []
+    for strength in strengths:
+        gain = s**2 / (s**2 + strength)
+        residual = y - u @ (gain[:, None] * (u.mT @ y))
+        free = 1 - 1 / n - (u**2 * gain).sum(1)
+        found.append(((residual / free[:, None]) ** 2).mean())
+    return torch.stack(found)
 
 
 def relative(found, expected):
@@ -80,8 +94,7 @@ def test_leave_one_out_is_that_of_linear_map(n, d):
     x, y = x.double(), y[:, 0].double()
     factor = Factor.of(x)
     strengths = factor.grid
-    spectrum = Spectrum.of(x - x.mean(0))
-    expected = leave_one_out(spectrum, y - y.mean(0), strengths)
+    expected = textbook_leave_one_out(x, y, strengths)
     found = factor.leave_one_out(y, strengths)
     assert torch.allclose(found, expected, rtol=1e-6)
     single = factor.leave_one_out(y.float(), strengths)
@@ -157,3 +170,60 @@ def test_a_minimum_at_the_end_of_the_grid_is_reached():
         x, y = (torch.randn(40, d, generator=drawn) for d in (60, 200))
         choice = Factor.of(x).choose(y)
         assert choice.tried[choice.strength] == min(choice.tried.values())
+
+
+@pytest.mark.parametrize(("n", "d"), [(90, 120), (400, 60)])
+@pytest.mark.parametrize("noise", [0.1, 1.0, 30.0])
+def test_a_fitted_map_is_that_of_the_whole_grid_by_singular_values(n, d, noise):
+    """What `fit_linear_map` did before it used the solver: SVD, all strengths."""
+    x, y = streams(n, d, 80)
+    x, y = x.double(), (y[:, 0] + noise * normal(n, 80, seed=4)).float().double()
+    xc, yc = x - x.mean(0), y - y.mean(0)
+    u, s, vh = torch.linalg.svd(xc, full_matrices=False)
+    u, s, vh = u[:, : min(n - 1, d)], s[: min(n - 1, d)], vh[: min(n - 1, d)]
+    strengths = RIDGE_GRID * (s**2).mean()
+    errors = textbook_leave_one_out(x, y, strengths)
+    best = int(errors.argmin())
+    weights = s / (s**2 + strengths[best])
+    expected = vh.mT @ (weights[:, None] * (u.mT @ yc))
+    source = HiddenStates(x.float()[:, None], (0,), "a")
+    target = HiddenStates(y.float()[:, None], (0,), "b")
+    link = fit_linear_map(source, target, source_layer=0, target_layer=0, holdout=0.0)
+    assert link.report.ridge == pytest.approx(float(strengths[best]) / n, rel=1e-6)
+    assert link.report.loo_error == pytest.approx(float(errors[best]), rel=1e-6)
+    assert relative(link.matrix(), expected) < DOUBLE
+
+
+def test_maps_that_share_a_factorisation_are_those_fitted_alone(monkeypatch):
+    """Also after a source layer was forgotten; one factorisation a source layer."""
+    x = normal(80, 3, 20)
+    y = normal(80, 2, 15, seed=1) + x[:, :2, :15]
+    source, target = HiddenStates(x, (0, 1, 2), "a"), HiddenStates(y, (5, 6), "b")
+    made, of = [], Factor.of
+
+    def counted(*args, **options):
+        made.append(1)
+        return of(*args, **options)
+
+    monkeypatch.setattr(Factor, "of", counted)
+    fits = Fits(source, target, holdout=0.25, seed=2)
+    wanted = [
+        (s, t, shuffle) for s in range(3) for t in (5, 6) for shuffle in (None, 1)
+    ]
+    found = [fits.map(s, t, shuffle=shuffle) for s, t, shuffle in wanted]
+    assert len(made) == 3
+    found.append(fits.map(0, 5))
+    for (s, t, shuffle), link in zip([*wanted, (0, 5, None)], found, strict=True):
+        alone = fit_linear_map(
+            source,
+            target,
+            source_layer=s,
+            target_layer=t,
+            holdout=0.25,
+            seed=2,
+            shuffle=shuffle,
+        )
+        assert torch.equal(link.matrix(), alone.matrix())
+        assert torch.equal(link.bias, alone.bias)
+        assert link.report == alone.report
+        assert link.provenance == alone.provenance

@@ -77,7 +77,7 @@ def best(
 ) -> Planted:
     """The transplant at the layers and strength that validation prompts choose."""
     source, target = lab.lm(route.source), lab.lm(route.target)
-    options = lab.pairs(source, target)
+    options = sorted(lab.pairs(source, target))
     vectors = {
         pair: plant(lab, route, subject.refine, pair, method=method) for pair in options
     }
