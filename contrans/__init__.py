@@ -11,7 +11,7 @@ The names below are imported on first use, so that `import contrans` is instant:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from contrans.core.version import __version__ as __version__
 
 _WHERE = {
     "ConceptVector": "types",

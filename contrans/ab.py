@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-import contrans
 from contrans.checks.measure import Fluency, Measurable, Measured, Measurements
 from contrans.checks.sources import get_vector, load_spec, make_steer
 from contrans.checks.suite import ModelSpec, VectorSpec
 from contrans.control import Control, NoControl
+from contrans.core.version import __version__
 from contrans.evaluation.paired import (
     CONFIDENCE,
     Difference,
@@ -83,7 +83,7 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, for JSON."""
-        return {"contrans": contrans.__version__, **asdict(self)}
+        return {"contrans": __version__, **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)

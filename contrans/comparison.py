@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import contrans
 from contrans.baselines import baseline_rows
 from contrans.concept import reliability
 from contrans.control import NoControl, Steer, matched_norm, random_like, with_norms
+from contrans.core.version import __version__
 from contrans.diagnostics import Diagnosis, diagnose
 from contrans.job import Job
 from contrans.openings import openings
@@ -82,7 +82,7 @@ def compare(job: Job, stages: Stages) -> tuple[dict[str, Any], ConceptVector]:
     with stages.stage("generate"):
         generations = openings(job, main.steer())
     results = {
-        "contrans": contrans.__version__,
+        "contrans": __version__,
         "command": asdict(settings),
         **job.models,
         "concept": _about_concept(job),

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import contrans
+from contrans.core.version import __version__
 from contrans.files import atomic
 from contrans.store import pack_states
 from contrans.types import HiddenStates
@@ -43,7 +43,7 @@ def mapped_states(
     sizes = [rows, *shape.values.shape[1:]]
     count = int(np.prod(sizes))
     _, meta = pack_states(shape)
-    about = {"kind": "hidden-states", "version": contrans.__version__, **meta}
+    about = {"kind": "hidden-states", "version": __version__, **meta}
     header = {
         "__metadata__": {"contrans": json.dumps(about)},
         "values": {"dtype": "F32", "shape": sizes, "data_offsets": [0, 4 * count]},

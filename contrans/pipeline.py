@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import contrans
 from contrans import zoo
 from contrans.comparison import compare
+from contrans.core.version import __version__
 from contrans.data.catalogue import pin_concept
 from contrans.files import digest, finite, write_json, write_text
 from contrans.job import prepare
@@ -106,7 +106,7 @@ def _settings_digest(settings: Settings) -> str:
     for name in ("source", "target", "map_source", "aligned_target"):
         if stamp := _stamp(getattr(settings, name)):
             files[name] = stamp
-    return digest([contrans.__version__, asdict(settings), files])
+    return digest([__version__, asdict(settings), files])
 
 
 def _stamp(model: str | None) -> list[list[Any]]:
@@ -130,7 +130,7 @@ def _write(folder: Path, results: dict[str, Any], vector: ConceptVector) -> None
     write_text(folder / "report.html", to_html(results), force=True)
     write_json(folder / "results.json", results, force=True)
     index = {
-        "contrans": contrans.__version__,
+        "contrans": __version__,
         "what": f"{results['concept']['name']} from {results['source']['name']} "
         f"into {results['target']['name']}",
         "settings_digest": _settings_digest(Settings(**results["command"])),

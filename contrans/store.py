@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-import contrans
+from contrans.core.version import __version__
 from contrans.files import atomic, digest, write_text
 from contrans.types import (
     ConceptVector,
@@ -150,9 +150,7 @@ def save(value: Value, path: str | Path, *, force: bool = False) -> None:
         if isinstance(value, cls):
             tensors, meta = pack(value)
             header = {
-                "contrans": json.dumps(
-                    {"kind": kind, "version": contrans.__version__, **meta}
-                )
+                "contrans": json.dumps({"kind": kind, "version": __version__, **meta})
             }
             flat = {  # copies: safetensors refuses tensors that share memory
                 name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -8,6 +8,7 @@ import contrans
 FLOORS = [
     {
         "types",
+        "core",
         "registry",
         "seeds",
         "layer_ranges",

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import contrans
 from contrans.checks.measure import Measured, check_finite
+from contrans.core.version import __version__
 from contrans.files import write_text
 
 KIND = "check-baseline"
@@ -59,7 +59,7 @@ def write_baseline(path: str | Path, suite: str, found: Mapping[Key, Measured]) 
         )
         for (model, vector, task), entry in found.items()
     )
-    head = json.dumps({"kind": KIND, "contrans": contrans.__version__, "suite": suite})
+    head = json.dumps({"kind": KIND, "contrans": __version__, "suite": suite})
     text = f'{head[:-1]}, "entries": [\n{lines}\n]}}\n'
     write_text(Path(path), text, force=True)
 

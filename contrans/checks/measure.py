@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import contrans
 from contrans.control import Control
+from contrans.core.version import __version__
 from contrans.edits import cache_key
 from contrans.evaluation import Task
 from contrans.evaluation.fluency import text_losses
@@ -73,7 +73,7 @@ class Measurements:
         asked = items_digest(what)
         key = {
             "stage": "check",
-            "contrans": contrans.__version__,
+            "contrans": __version__,
             "model": lm.fingerprint,
             "tokenizer": lm.tokenizer_hash,
             "dtype": str(lm.dtype),
@@ -106,7 +106,7 @@ class Measurements:
         """Greedy continuations of prompts, at most `n` tokens each."""
         key = {
             "stage": "continue",
-            "contrans": contrans.__version__,
+            "contrans": __version__,
             "model": lm.fingerprint,
             "tokenizer": lm.tokenizer_hash,
             "dtype": str(lm.dtype),

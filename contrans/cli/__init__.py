@@ -231,9 +231,9 @@ app = typer.Typer(
 
 def _version(asked: bool | None) -> None:
     if asked:
-        import contrans
+        from contrans.core.version import __version__
 
-        typer.echo(f"contrans {contrans.__version__}")
+        typer.echo(f"contrans {__version__}")
         raise typer.Exit
 
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-import contrans
 from contrans.cli import options, screen
+from contrans.core.version import __version__
 from contrans.library.entries import is_reference
 
 
@@ -259,7 +259,7 @@ def _finished(out: Path, command: dict[str, Any]) -> dict[str, Any] | None:
     if not all((out / name).is_file() for name in kept) or not isinstance(found, dict):
         return None
     same = found.get("command") == command
-    return found if same and found.get("contrans") == contrans.__version__ else None
+    return found if same and found.get("contrans") == __version__ else None
 
 
 def run(

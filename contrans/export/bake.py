@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import Tensor
 
-import contrans
 from contrans.control import Control, check_fits
+from contrans.core.version import __version__
 from contrans.export.card import model_card
 from contrans.export.checkpoint import INDEX, Checkpoint, open_checkpoint
 from contrans.export.constant import constant_edit, single_edits, vectors_of
@@ -267,7 +267,7 @@ def _index(report: BakeReport, vectors: list[ConceptVector]) -> dict[str, Any]:
     """What the folder says about itself, for programs."""
     return finite(
         {
-            "contrans": contrans.__version__,
+            "contrans": __version__,
             "kind": BAKED,
             "what": f"{' + '.join(report.concepts)} baked into {report.base}",
             "report": {**asdict(report), "folder": None},

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-import contrans
 from contrans import zoo
+from contrans.core.version import __version__
 from contrans.types import ConceptVector
 
 _LICENCE_KEYS = ("license", "license_name", "license_link", "language")
@@ -55,7 +55,7 @@ def model_card(
         _effect(report, vectors, results),
         _serving(report),
         _licence_note(report, licence),
-        f"Written by contrans {contrans.__version__}.",
+        f"Written by contrans {__version__}.",
     ]
     return "\n\n".join(sections) + "\n"
 

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import contrans
 from contrans.control import Control
+from contrans.core.version import __version__
 from contrans.export.constant import constant_edit, single_edits, vectors_of
 from contrans.export.gguf_file import (
     F32,
@@ -134,7 +134,7 @@ def _describe(
         known = dict(zip(first.layers, first.norms.tolist(), strict=True))
         norms = {str(layer): known[layer] for layer in edit if layer in known}
     return {
-        "version": contrans.__version__,
+        "version": __version__,
         "concept": "+".join(vector.concept for vector in vectors),
         "model": first.model,
         "name": first.name,

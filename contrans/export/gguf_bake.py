@@ -18,9 +18,9 @@ from typing import BinaryIO
 import numpy as np
 from torch import Tensor
 
-import contrans
 from contrans.anatomy import UnsupportedModelError
 from contrans.control import Control
+from contrans.core.version import __version__
 from contrans.export.constant import constant_edit, vectors_of
 from contrans.export.gguf_file import (
     BF16,
@@ -108,7 +108,7 @@ def bake_gguf(
     _check_edit(edit, file, width)
     parts, added_to = _plan(file, edit)
     said = {
-        "version": contrans.__version__,
+        "version": __version__,
         "concept": [vector.concept for vector in vectors_of(control)],
         "model": [vector.model for vector in vectors_of(control)],
         "layers": list(edit),

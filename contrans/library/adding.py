@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import contrans
+from contrans.core.version import __version__
 from contrans.library.core import Library
 from contrans.library.describe import describe, find_parents
 from contrans.library.entries import Entry, File, check_name, record_name
@@ -49,7 +49,7 @@ def add(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         note=note,
         about=content.about,
-        contrans=contrans.__version__,
+        contrans=__version__,
     )
     known = [*given, *find_parents(content.about, library.list())]
     kept = tuple(parent for parent in dict.fromkeys(known) if parent != entry.id)

@@ -18,10 +18,10 @@ from typing import Annotated, Any
 
 import typer
 
-import contrans
 from contrans.activations import collect_pairs
 from contrans.concept import concept_vector
 from contrans.control import Control, NoControl, Steer
+from contrans.core.version import __version__
 from contrans.data import EMOTIONS, read_pairs
 from contrans.data.toxigen import read_labelled
 from contrans.evaluation import evaluate, named_task
@@ -164,7 +164,7 @@ def run(
         for part in todo:
             key = {
                 "stage": "real data",
-                "version": contrans.__version__,
+                "version": __version__,
                 "model": [lm.fingerprint, lm.tokenizer_hash, str(lm.dtype)],
                 "task": digest(repr(part.task)),
                 "seed": seed,
@@ -174,7 +174,7 @@ def run(
             if progress is not None:
                 progress(f"{name}: {part.task.name} ({entry['seconds']:.0f} s)")
     return {
-        "contrans": contrans.__version__,
+        "contrans": __version__,
         "models": list(models),
         "limit": limit,
         "seed": seed,

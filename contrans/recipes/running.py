@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import contrans
+from contrans.core.version import __version__
 from contrans.files import atomic, digest, write_text
 from contrans.recipes import RECIPES
 from contrans.recipes.claims import Claim, Estimate
@@ -67,7 +67,7 @@ def run_recipes(
     if len(names) == 1 and (why := _why_not(names[0], plan)):
         raise ValueError(why)
     lab = Lab(plan, stages, limit=limit)
-    key = digest([contrans.__version__, plan.model_dump(mode="json"), limit])
+    key = digest([__version__, plan.model_dump(mode="json"), limit])
     done = []
     for name in names:
         done.append(_one(name, lab, folder, key, resume=resume))

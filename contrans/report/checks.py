@@ -5,9 +5,9 @@ import re
 from dataclasses import asdict
 from xml.etree import ElementTree
 
-import contrans
 from contrans.checks.judging import Case
 from contrans.checks.running import Report
+from contrans.core.version import __version__
 from contrans.files import finite
 
 SUMMARY_BYTES = 1_000_000
@@ -18,7 +18,7 @@ _CONTROL = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
 
 def to_json(report: Report) -> str:
     """Everything, as JSON; no number is NaN or infinite."""
-    found = {"contrans": contrans.__version__, "ok": report.ok, **asdict(report)}
+    found = {"contrans": __version__, "ok": report.ok, **asdict(report)}
     return json.dumps(finite(found), indent=2, allow_nan=False)
 
 
@@ -73,7 +73,7 @@ def to_junit(report: Report) -> str:
         part.attrib |= _counts(report, cases) | {"time": f"{share:.3f}"}
         properties = ElementTree.SubElement(part, "properties")
         for key, value in (
-            ("contrans", contrans.__version__),
+            ("contrans", __version__),
             ("confidence", f"{report.confidence:g}"),
         ):
             ElementTree.SubElement(properties, "property", name=key, value=value)

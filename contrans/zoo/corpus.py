@@ -14,11 +14,10 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import contrans
+from contrans.data.corpora import BUILT_IN as PATH
 from contrans.zoo import emotions, facts, groups, registers, world
 from contrans.zoo.words import EMOTIONS, capital, somebody, table
 
-PATH = Path(contrans.__file__).parent / "data" / "corpus.jsonl"
 SHORTEST, LONGEST = 4, 60
 """Words that a cut text keeps at least and at most."""
 LOADED_CUTS = 0.7

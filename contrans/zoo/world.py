@@ -11,9 +11,8 @@ import json
 import random
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 
-import contrans
+from contrans.data.catalogue import PACKS
 from contrans.zoo import emotions, facts, groups, registers
 from contrans.zoo.words import capital, fill_slots, table, towns
 
@@ -57,10 +56,9 @@ def _neutral_sentence(rng: random.Random) -> str:
 @cache
 def general_texts() -> tuple[str, ...]:
     """Plain English of other registers: the refine halves of the built-in packs."""
-    folder = Path(contrans.__file__).parent / "data" / "packs"
     texts: set[str] = set()
     for pack in GENERAL_PACKS:
-        path = folder / f"{pack}.jsonl"
+        path = PACKS / f"{pack}.jsonl"
         if path.exists():
             rows = map(json.loads, path.read_text("utf-8").splitlines())
             for row in rows:
