@@ -26,8 +26,9 @@ from threadpoolctl import threadpool_limits
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from contrans.data import load_concept, load_corpus
+from contrans.data import load_corpus
 from contrans.data.catalogue import EMOTIONS
+from contrans.library.concepts import load_concept
 from contrans.models import LM, wrap
 from contrans.types import ConceptVector
 

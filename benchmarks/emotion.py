@@ -4,11 +4,11 @@ import torch
 from common import Ratio, Report, arguments, race, random_lm, random_vector, ratio, show
 
 from contrans.control import Steer
-from contrans.data import load_concept
 from contrans.data.catalogue import EMOTIONS
 from contrans.data.pairs import read_pairs
 from contrans.evaluation.emotions import fewshot_prefix
 from contrans.evaluation.scoring import last_token_logits, last_token_logits_under
+from contrans.library.concepts import load_concept
 from contrans.models import LM
 from contrans.transfer import paper_layer
 

@@ -8,9 +8,10 @@ from typing import Any
 
 from contrans.concept import concept_vector
 from contrans.control import with_norms
-from contrans.data import Concept, Corpus, check_disjoint, load_concept, load_corpus
+from contrans.data import Concept, Corpus, check_disjoint, load_corpus
 from contrans.evaluation import Task, make_task, paper_emotion_task
 from contrans.files import digest
+from contrans.library.concepts import load_concept
 from contrans.models import LM, load_model
 from contrans.search import candidates
 from contrans.settings import Settings

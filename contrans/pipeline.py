@@ -14,10 +14,10 @@ from typing import Any
 from contrans import zoo
 from contrans.comparison import compare
 from contrans.core.version import __version__
-from contrans.data.catalogue import pin_concept
 from contrans.files import digest, finite, write_json, write_text
 from contrans.job import prepare
 from contrans.library import Library, is_reference
+from contrans.library.concepts import pin_concept
 from contrans.settings import Settings
 from contrans.stages import StageProgress, Stages
 from contrans.store import Cache, cache_folder, save

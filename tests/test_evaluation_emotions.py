@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from contrans.control import NoControl
-from contrans.data import EMOTIONS, load_concept
+from contrans.data import EMOTIONS
 from contrans.evaluation import EmotionTask, evaluate, make_task, paper_emotion_task
 from contrans.evaluation.emotions import fewshot_prefix, published_ids
+from contrans.library.concepts import load_concept
 
 sys.path.insert(0, str(Path(__file__).parent))
 from eval_models import WORDS, Oracle, word_lm

@@ -164,8 +164,8 @@ def test_perplexity_alone_is_a_table_too(llama, texts):
 
 
 def test_notes_come_with_the_results(unpadded):
-    from contrans.data import load_concept
     from contrans.evaluation import make_task
+    from contrans.library.concepts import load_concept
 
     task = make_task(load_concept("anger"), "test", limit=2)
     results = evaluate(unpadded, task, {"base": NoControl()})

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from contrans.control import Steer
-from contrans.data import Item, load_concept
+from contrans.data import Item
 from contrans.evaluation import ChoicesTask, LikelihoodTask, make_task, scoring
 from contrans.evaluation.forwards import refuse_overflow
 from contrans.evaluation.scoring import (
@@ -19,6 +19,7 @@ from contrans.evaluation.scoring import (
     last_token_logits,
     score_continuations,
 )
+from contrans.library.concepts import load_concept
 from contrans.seeds import generator
 from contrans.types import PromptPairs
 

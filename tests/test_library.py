@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from contrans import store
-from contrans.data import load_concept
-from contrans.data.catalogue import pin_concept
 from contrans.library import Library, default_root, draw, named, pin, prune, resolve
+from contrans.library.concepts import load_concept, pin_concept
 from contrans.library.entries import content_id, is_reference, object_name
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -461,7 +460,7 @@ def test_an_interrupted_add_leaves_no_entry(library, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("contrans.library.place.publish", stop)
+        patch.setattr("contrans.library.storage.publish", stop)
         with pytest.raises(KeyboardInterrupt):
             library.add(file, name="a")
     assert [entry.label for entry in library.list()] == ["a@1"]
@@ -475,7 +474,7 @@ def test_a_full_disk_changes_nothing(library, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("contrans.library.place.os.fsync", full)
+        patch.setattr("contrans.library.storage.os.fsync", full)
         with pytest.raises(OSError, match=r"No space left on device; nothing was"):
             library.add(write_pairs(tmp_path / "a.jsonl"), name="a")
     assert library.list() == ()

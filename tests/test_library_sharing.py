@@ -8,7 +8,7 @@ import pytest
 
 from contrans.library import Library
 from contrans.library.entries import object_name
-from contrans.library.place import Place
+from contrans.library.storage import Place
 
 sys.path.insert(0, str(Path(__file__).parent))
 from library_parts import write_pairs, write_results, write_vector

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from contrans.library import Library, prune
-from contrans.library.place import Place
+from contrans.library.storage import Place
 
 sys.path.insert(0, str(Path(__file__).parent))
 from library_parts import write_pairs
@@ -134,9 +134,9 @@ def test_a_killed_writer_blocks_no_one_and_leaves_nothing_half(tmp_path, files):
             reached.set()
             time.sleep(SECONDS)
 
-        import contrans.library.place as place
+        from contrans.library import storage
 
-        place.publish = wait  # the lock is held, the record is written but has no name
+        storage.publish = wait  # the lock is held, the record has no name yet
         Library(root).add(files[1][0], name="a")
 
     writer = context.Process(target=die)

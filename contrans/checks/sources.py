@@ -11,7 +11,7 @@ from contrans.checks.suite import ModelSpec, TaskSpec, VectorSpec
 from contrans.checks.vectors import find_vector
 from contrans.concept import concept_vector
 from contrans.control import Steer, with_norms
-from contrans.data import load_concept, load_corpus
+from contrans.data import load_corpus
 from contrans.evaluation import (
     ChoicesTask,
     ContinuationsTask,
@@ -22,6 +22,7 @@ from contrans.evaluation import (
 from contrans.evaluation.named import named_task
 from contrans.evaluation.questions import question_task, read_questions
 from contrans.layer_ranges import parse_layers
+from contrans.library.concepts import load_concept
 from contrans.models import LM, load_model
 from contrans.stages import Stages
 from contrans.types import ConceptVector, PromptPairs

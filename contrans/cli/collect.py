@@ -71,7 +71,8 @@ def collect(
     screen.quiet()
     from contrans.activations import collect as read, collect_pairs
     from contrans.cli.norms import measured
-    from contrans.data import load_concept, load_corpus
+    from contrans.data import load_corpus
+    from contrans.library.concepts import load_concept
     from contrans.models import load_model
     from contrans.store import save
     from contrans.types import PromptPairs

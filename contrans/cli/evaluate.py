@@ -118,9 +118,10 @@ def evaluate(
     from contrans.cli.baselines import baselines, task_settings
     from contrans.cli.steering import load_vectors, steer as control
     from contrans.control import NoControl, random_like
-    from contrans.data import load_concept, load_corpus
+    from contrans.data import load_corpus
     from contrans.evaluation import evaluate as measure, make_task, named_task
     from contrans.files import write_text
+    from contrans.library.concepts import load_concept
     from contrans.models import load_model
     from contrans.report.terminal import eval_table
 

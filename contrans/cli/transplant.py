@@ -281,7 +281,7 @@ def run(
         force: run even where the results are already there.
         **settings: what differs from `DEFAULTS`.
     """
-    from contrans.data.catalogue import pin_concept
+    from contrans.library.concepts import pin_concept
 
     settings = DEFAULTS | settings
     settings["concept"] = pin_concept(settings["concept"])

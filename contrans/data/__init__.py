@@ -15,7 +15,6 @@ _WHERE = {
     "Concept": "pairs",
     "Item": "pairs",
     "TaskSpec": "pairs",
-    "load_concept": "pairs",
     "pack": "pairs",
     "read_pairs": "pairs",
     "Corpus": "corpora",
@@ -23,7 +22,7 @@ _WHERE = {
     "check_disjoint": "leaks",
     "overlapping": "leaks",
 }
-__all__ = [*_WHERE]
+__all__ = [*_WHERE, "load_concept"]
 
 if TYPE_CHECKING:
     from contrans.data.catalogue import (
@@ -42,13 +41,15 @@ if TYPE_CHECKING:
         Concept as Concept,
         Item as Item,
         TaskSpec as TaskSpec,
-        load_concept as load_concept,
         pack as pack,
         read_pairs as read_pairs,
     )
+    from contrans.library.concepts import load_concept as load_concept
 
 
 def __getattr__(name: str) -> Any:
+    if name == "load_concept":  # it reads the library too, so it lies above
+        return import_module("contrans.library.concepts").load_concept
     if name in _WHERE:
         return getattr(import_module(f"contrans.data.{_WHERE[name]}"), name)
     raise AttributeError(f"module 'contrans.data' has no attribute {name!r}")

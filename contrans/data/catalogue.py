@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from contrans.library import pin
 from contrans.registry import unknown
 
 EMOTIONS = ("happiness", "sadness", "anger", "fear", "disgust", "surprise")
@@ -95,16 +94,6 @@ def catalogue_of_packs() -> dict[str, PackInfo]:
 def concepts() -> list[str]:
     """Names of all built-in packs."""
     return list(catalogue_of_packs())
-
-
-def pin_concept(name: str) -> str:
-    """A concept of the library with its version written out; others as they are.
-
-    A built-in pack comes before an entry of the library of the same name.
-    """
-    if not {name, ZOO_PREFIX + name}.isdisjoint(catalogue_of_packs()):
-        return name
-    return pin(name)
 
 
 def pack_info(name: str) -> PackInfo:

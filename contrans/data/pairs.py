@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,11 @@ from contrans.data.catalogue import (
     ZOO_PREFIX,
     Kind,
     PackInfo,
-    catalogue_of_packs,
     pack_info,
-    read_entry,
 )
 from contrans.data.readers import (
     Row,
     json_lines,
-    parse_json,
     read_rows,
     read_text,
     split_field,
@@ -27,13 +24,12 @@ from contrans.data.readers import (
 )
 from contrans.data.splits import by_split
 from contrans.files import digest
-from contrans.library import Library, main_file, named, resolve_pairs
 from contrans.registry import unknown
 from contrans.types import PromptPairs
 
 EMOTION_LINE = "The emotion of the above scenario is"
 """What every emotion prompt ends with; the model goes on with the emotion."""
-_FILE_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".gz", ".txt")
+FILE_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".gz", ".txt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +92,14 @@ def pack(name: str, split: str = "refine") -> PromptPairs:
     Raises:
         KeyError: for an unknown pack or split; the message suggests near names.
     """
-    return _load_pack(pack_info(name)).split(split)
+    return load_pack(pack_info(name)).split(split)
 
 
 def read_pairs(path: str | Path, *, concept: str | None = None) -> PromptPairs:
     """All pairs of a file, unsplit: for the published protocol, which is in-sample.
 
     Args:
-        path: a file as in `load_concept`.
+        path: JSON, JSONL, CSV or TSV, as `load_file` reads it.
         concept: the concept's name; None takes the file's.
 
     Raises:
@@ -119,61 +115,16 @@ def read_pairs(path: str | Path, *, concept: str | None = None) -> PromptPairs:
     )
 
 
-def load_concept(
-    name_or_path: str | Path, *, answer: str | None = None, seed: int = 0
-) -> Concept:
-    """A built-in pack, a user's own pairs, or pairs of the library (`honesty@2`).
-
-    Files are JSON `{"pos": [...], "neg": [...]}`, a JSON list of `[positive,
-    negative]`, JSONL with `positive` and `negative`, or CSV/TSV with that header. A
-    field `split` (refine, validate, test) is kept; without it, pairs are split
-    60/20/20 by `seed`.
+def load_pack(info: PackInfo, answer: str | None = None) -> Concept:
+    """The pairs and the task of a pack.
 
     Args:
-        name_or_path: see `concepts()` for the packs. A name without a version means
-            the pack where there is one, else the newest version in the library.
-        answer: for prompts that end in "The emotion of the above scenario is", the
-            word the model should say; found in the file name if it is one of the six.
-            Without an answer the effect is measured as likelihood of held-out pairs.
-        seed: for splitting.
+        info: what its index says.
+        answer: nothing, or the pack's own.
 
     Raises:
-        KeyError: for an unknown pack; the message suggests near names.
-        FileNotFoundError: when there is no such file.
-        ValueError: when the file cannot be used; the message names the place.
+        ValueError: for another answer than the pack's, or a damaged file.
     """
-    name = str(name_or_path)
-    known = catalogue_of_packs()
-    path = Path(name_or_path)
-    if isinstance(name_or_path, str) and (name in known or ZOO_PREFIX + name in known):
-        return _load_pack(pack_info(name), answer)
-    if path.suffix in _FILE_SUFFIXES or path.exists() or isinstance(name_or_path, Path):
-        return _load_file(path, answer, seed)
-    if named(name):
-        return _load_kept(name, answer, seed)
-    error = unknown("concept", name, {*known, *Library().names()})
-    raise KeyError(
-        f"{error.args[0]}. For your own pairs, give a file that ends in "
-        ".json, .jsonl, .csv or .tsv"
-    )
-
-
-def _load_kept(reference: str, answer: str | None, seed: int) -> Concept:
-    """Pairs of the library; the origin names the entry and its hash."""
-    entry, files = resolve_pairs(reference)
-    path, meta = files[main_file(entry)], files.get("pack.json")
-    if meta is None:
-        answer = answer or entry.about.get("answer")
-        found = _load_file(path, answer, seed, stem=entry.name)
-    else:
-        index = parse_json(meta, read_text(meta))
-        info = read_entry(entry.name, index, path.parent)
-        info = replace(info, path=path, items=files.get("items.jsonl"))
-        found = _load_pack(info, answer)
-    return replace(found, origin=f"library {entry.label} {entry.id}")
-
-
-def _load_pack(info: PackInfo, answer: str | None = None) -> Concept:
     if answer is not None and answer != info.answer:
         raise ValueError(
             f"the pack {info.name!r} has the answer {info.answer!r}, not {answer!r}; "
@@ -248,9 +199,27 @@ def _choices(
     return tuple(options), right
 
 
-def _load_file(
-    path: Path, answer: str | None, seed: int, *, stem: str | None = None
+def load_file(
+    path: Path, answer: str | None = None, seed: int = 0, *, stem: str | None = None
 ) -> Concept:
+    """A user's own pairs.
+
+    The file is JSON `{"pos": [...], "neg": [...]}`, a JSON list of `[positive,
+    negative]`, JSONL with `positive` and `negative`, or CSV/TSV with that header. A
+    field `split` (refine, validate, test) is kept; without it, pairs are split
+    60/20/20 by `seed`.
+
+    Args:
+        path: the file.
+        answer: for prompts that end in "The emotion of the above scenario is", the
+            word the model should say; found in the stem if it is one of the six.
+        seed: for splitting.
+        stem: what the file is called; None takes its name without suffixes.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file cannot be used; the message names the place.
+    """
     rows = read_rows(path)
     stem = stem or path.name.split(".")[0]
     ends = all(

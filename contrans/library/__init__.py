@@ -7,46 +7,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _WHERE = {
-    "Added": "adding",
+    "Added": "changes",
     "Entry": "entries",
-    "Library": "core",
+    "Library": "library",
     "Moved": "sync",
-    "Problem": "keeping",
-    "Removed": "keeping",
-    "default_root": "core",
+    "Problem": "changes",
+    "Removed": "changes",
+    "default_root": "store",
     "draw": "lineage",
-    "file_named": "resolving",
+    "file_named": "references",
     "is_reference": "entries",
-    "main_file": "resolving",
-    "named": "resolving",
-    "pin": "resolving",
-    "prune": "keeping",
-    "resolve": "resolving",
-    "resolve_pairs": "resolving",
+    "main_file": "entries",
+    "named": "references",
+    "pin": "references",
+    "prune": "changes",
+    "resolve": "references",
+    "resolve_pairs": "references",
 }
 __all__ = [*_WHERE]
 
 if TYPE_CHECKING:
-    from contrans.library.adding import Added as Added
-    from contrans.library.core import (
-        Library as Library,
-        default_root as default_root,
-    )
-    from contrans.library.entries import Entry as Entry, is_reference as is_reference
-    from contrans.library.keeping import (
+    from contrans.library.changes import (
+        Added as Added,
         Problem as Problem,
         Removed as Removed,
         prune as prune,
     )
-    from contrans.library.lineage import draw as draw
-    from contrans.library.resolving import (
-        file_named as file_named,
+    from contrans.library.entries import (
+        Entry as Entry,
+        is_reference as is_reference,
         main_file as main_file,
+    )
+    from contrans.library.library import Library as Library
+    from contrans.library.lineage import draw as draw
+    from contrans.library.references import (
+        file_named as file_named,
         named as named,
         pin as pin,
         resolve as resolve,
         resolve_pairs as resolve_pairs,
     )
+    from contrans.library.store import default_root as default_root
     from contrans.library.sync import Moved as Moved
 
 

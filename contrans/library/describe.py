@@ -178,9 +178,9 @@ def _artefact(path: Path) -> Content:
 
 
 def _pairs(path: Path) -> Content:
-    from contrans.data import load_concept
+    from contrans.data.pairs import load_file
 
-    concept = load_concept(path)
+    concept = load_file(path)
     suffix = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     about = _about_pairs(concept) | {"file": path.name}
     return Content("pairs", {f"pairs{suffix}": path.read_bytes()}, about, concept.title)
@@ -188,7 +188,7 @@ def _pairs(path: Path) -> Content:
 
 def _pack(info: Any) -> Content:
     """A built-in pack, with its items and what the index says."""
-    from contrans.data import load_concept
+    from contrans.data.pairs import load_pack
 
     index = json.loads((info.path.parent / "index.json").read_text(encoding="utf-8"))
     meta = index.get(info.name) or index[info.path.stem]
@@ -198,7 +198,7 @@ def _pack(info: Any) -> Content:
     }
     if info.items is not None:
         files["items.jsonl"] = info.items.read_bytes()
-    about = _about_pairs(load_concept(info.name)) | {"file": info.name}
+    about = _about_pairs(load_pack(info)) | {"file": info.name}
     return Content("pairs", files, about, info.title)
 
 

@@ -273,3 +273,10 @@ def match(reference: str, entries: Iterable[Entry], where: str) -> Entry:
     labels = [f"{known}@{number}" for known, number in newest.items()]
     error = unknown("concept", reference, labels)
     raise KeyError(f"{error.args[0]} (the newest versions in the library {where})")
+
+
+def main_file(entry: Entry) -> str:
+    """The file that an entry is about."""
+    if entry.kind == "pairs":
+        return next(name for name in entry.files if name.startswith("pairs."))
+    return "map.safetensors" if entry.kind == "map" else "vector.safetensors"

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from contrans.library.core import Library, Progress
 from contrans.library.entries import (
     Entry,
     File,
@@ -19,6 +18,7 @@ from contrans.library.entries import (
     record_name,
 )
 from contrans.library.lineage import with_ancestors
+from contrans.library.store import Progress, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Moved:
 
 
 def push(
-    local: Library,
-    remote: Library | str | Path,
+    local: Store,
+    remote: Store | str | Path,
     references: Sequence[str] = (),
     *,
     progress: Progress | None = None,
@@ -61,7 +61,7 @@ def push(
             is copied; or when a file here is corrupted.
         OSError: when the remote cannot be reached.
     """
-    remote = remote if isinstance(remote, Library) else Library(remote)
+    remote = remote if isinstance(remote, Store) else Store(remote)
     chosen = _chosen(local, references)
     with remote.place.lock():
         remote.begin()
@@ -77,8 +77,8 @@ def push(
 
 
 def pull(
-    local: Library,
-    remote: Library | str | Path,
+    local: Store,
+    remote: Store | str | Path,
     references: Sequence[str] = (),
     *,
     renumber: bool = False,
@@ -103,7 +103,7 @@ def pull(
             anything is copied; or for a file that arrives corrupted.
         OSError: when the remote cannot be reached.
     """
-    remote = remote if isinstance(remote, Library) else Library(remote)
+    remote = remote if isinstance(remote, Store) else Store(remote)
     if not remote.exists():
         raise FileNotFoundError(
             f"no concept library at {remote.name} (no contrans.json there); check the "
@@ -128,7 +128,7 @@ def pull(
     )
 
 
-def _chosen(library: Library, references: Sequence[str]) -> tuple[Entry, ...]:
+def _chosen(library: Store, references: Sequence[str]) -> tuple[Entry, ...]:
     """The entries asked for, with what they were made from; all without references.
 
     A damaged record is an error where it is wanted.
@@ -150,7 +150,7 @@ _Clashes = list[tuple[Entry, Entry]]
 
 
 def _compare(
-    chosen: Sequence[Entry], there: Library, *, asked: Sequence[str]
+    chosen: Sequence[Entry], there: Store, *, asked: Sequence[str]
 ) -> tuple[list[Entry], list[Entry], list[str], _Clashes]:
     """New entries, present ones, those removed there, and (entry, other) clashes.
 
@@ -175,7 +175,7 @@ def _compare(
     return wanted, present, left, clashes
 
 
-def _clash(clashes: _Clashes, remote: Library) -> str:
+def _clash(clashes: _Clashes, remote: Store) -> str:
     lines = ", ".join(
         f"{one.label} ({one.id[:8]} and {other.id[:8]})" for one, other in clashes
     )
@@ -188,8 +188,8 @@ def _clash(clashes: _Clashes, remote: Library) -> str:
 
 def _copy(
     entries: Sequence[Entry],
-    source: Library,
-    target: Library,
+    source: Store,
+    target: Store,
     progress: Progress | None,
     *,
     look: bool,
@@ -238,7 +238,7 @@ def _copy(
     return len(missing), size
 
 
-def _create(entry: Entry, target: Library) -> None:
+def _create(entry: Entry, target: Store) -> None:
     """Write a record that is not there, or damaged; someone may have been faster."""
     record = record_name(entry.name, entry.version)
     for path, file in entry.objects().items():
@@ -262,7 +262,7 @@ def _create(entry: Entry, target: Library) -> None:
     target.place.delete(record.replace(".json", ".removed.json"))
 
 
-def _give_way(mine: Entry, theirs: Entry, local: Library, remote: Library) -> str:
+def _give_way(mine: Entry, theirs: Entry, local: Store, remote: Store) -> str:
     """Move an entry of ours to a free number, and put theirs in its place."""
     again = [
         e for e in local.list(mine.name) if e.id == mine.id and e.label != mine.label

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from contrans.data import EMOTIONS, check_disjoint, load_concept
+from contrans.data import EMOTIONS, check_disjoint
 from contrans.data.toxigen import toxicity_pairs
 from contrans.data.truthfulqa import honesty_pairs, read_truthfulqa
 from contrans.evaluation import EmotionTask, Task, make_task
 from contrans.evaluation.toxigen import toxigen_task
 from contrans.evaluation.truthfulqa import truthfulqa_task
+from contrans.library.concepts import load_concept
 from contrans.recipes.plan import Plan
 from contrans.types import PromptPairs
 

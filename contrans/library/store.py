@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from contrans.library.entries import (
     FORMAT,
@@ -25,13 +24,7 @@ from contrans.library.entries import (
     read_entry,
     record_name,
 )
-from contrans.library.lineage import Node, ancestors
-from contrans.library.place import Place
-
-if TYPE_CHECKING:
-    from contrans.library.adding import Added
-    from contrans.library.keeping import Problem, Removed
-    from contrans.library.sync import Moved
+from contrans.library.storage import Place
 
 INDEX = "contrans.json"
 Progress = Callable[[int, int], None]
@@ -53,16 +46,8 @@ def default_root() -> str:
     return str(data / "contrans" / "library")
 
 
-class Library:
-    """Concepts by name and version, in a folder or at an address that fsspec reads.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     added = Library(folder).add("anger", name="rage")
-        >>> added.entry.label, added.entry.kind, added.new
-        ('rage@1', 'pairs', True)
-    """
+class Store:
+    """Records and files by their hash, in a folder or at an address of fsspec."""
 
     def __init__(self, root: str | Path | None = None) -> None:
         self.place = Place(default_root() if root is None else root)
@@ -219,32 +204,6 @@ class Library:
         assert cache.folder is not None
         return cache.folder / name
 
-    def add(
-        self,
-        path: str | Path,
-        *,
-        name: str,
-        note: str = "",
-        parents: Sequence[str] = (),
-    ) -> "Added":
-        """Keep what a path holds as the next version of a name.
-
-        Args:
-            path: a file of pairs, the name of a built-in pack, a vector, a map, or a
-                folder that `contrans transplant` wrote.
-            name: what to call it.
-            note: a line for people.
-            parents: references of what it was made from; those that its own provenance
-                tells are found without.
-
-        Raises:
-            FileNotFoundError, ValueError: when there is nothing usable.
-            KeyError: for an unknown parent.
-        """
-        from contrans.library.adding import add
-
-        return add(self, path, name=name, note=note, parents=parents)
-
     def next_version(self, name: str) -> int:
         """The first number that no version of a name ever had."""
         numbers = [version for _, version in self.records(name)]
@@ -289,55 +248,6 @@ class Library:
             there = self.place.size(path) == known.bytes
             if not there or (hashed and self.place.sha256(path) != known.sha256):
                 self.place.put(path, files[file])
-
-    def remove(
-        self, reference: str, *, force: bool = False, prune: bool = False
-    ) -> "Removed":
-        """Take an entry out; its number is never given again. See `keeping.remove`."""
-        from contrans.library.keeping import remove
-
-        return remove(self, reference, force=force, prune=prune)
-
-    def verify(self, progress: Progress | None = None) -> "tuple[Problem, ...]":
-        """Hash every file again; see `keeping.verify`."""
-        from contrans.library.keeping import verify
-
-        return verify(self, progress)
-
-    def pull(
-        self,
-        remote: "Library | str | Path",
-        references: Sequence[str] = (),
-        *,
-        renumber: bool = False,
-        progress: Progress | None = None,
-    ) -> "Moved":
-        """Copy entries from another library into this one; see `sync.pull`."""
-        from contrans.library.sync import pull
-
-        return pull(self, remote, references, renumber=renumber, progress=progress)
-
-    def push(
-        self,
-        remote: "Library | str | Path",
-        references: Sequence[str] = (),
-        *,
-        progress: Progress | None = None,
-    ) -> "Moved":
-        """Copy entries from this library into another one; see `sync.push`."""
-        from contrans.library.sync import push
-
-        return push(self, remote, references, progress=progress)
-
-    def diff(self, one: str, other: str) -> dict[str, Any]:
-        """Two entries side by side; see `compare.diff`."""
-        from contrans.library.compare import diff
-
-        return diff(self, one, other)
-
-    def tree(self, reference: str) -> Node:
-        """What an entry was made from; `lineage.draw` makes lines of it."""
-        return ancestors(self.find(reference), self.list())
 
 
 _MEND = (

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from contrans.library.core import Library
-from contrans.library.entries import Entry, is_name, is_reference
+from contrans.library.entries import Entry, is_name, is_reference, main_file
+from contrans.library.library import Library
 from contrans.library.lineage import Node, ancestors, children
 
 Want = Literal["pairs", "vector", "map"]
@@ -75,13 +75,6 @@ _NEED: Mapping[Want, str] = {
 def _above(node: Node) -> list[Entry]:
     found = [one.entry for one in node.parents if one.entry is not None]
     return found + [entry for one in node.parents for entry in _above(one)]
-
-
-def main_file(entry: Entry) -> str:
-    """The file that an entry is about."""
-    if entry.kind == "pairs":
-        return next(name for name in entry.files if name.startswith("pairs."))
-    return "map.safetensors" if entry.kind == "map" else "vector.safetensors"
 
 
 def named(text: str, *, library: Library | None = None) -> bool:

@@ -4,16 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from contrans.library.core import Library
-from contrans.library.entries import Entry
-from contrans.library.resolving import main_file
+from contrans.library.entries import Entry, main_file
+from contrans.library.store import Store
 
 _SKIPPED = ("marks", "needs", "metrics", "settings")
 """Parts of what an entry says that are compared in another way, or not at all."""
 _VECTORS = ("vector", "transplant")
 
 
-def diff(library: Library, one: str, other: str) -> dict[str, Any]:
+def diff(library: Store, one: str, other: str) -> dict[str, Any]:
     """What differs between two entries.
 
     Args:
@@ -52,7 +51,7 @@ def diff(library: Library, one: str, other: str) -> dict[str, Any]:
     return found
 
 
-def _differences(library: Library, a: Entry, b: Entry) -> list[dict[str, Any]]:
+def _differences(library: Store, a: Entry, b: Entry) -> list[dict[str, Any]]:
     left, right = (_told(library, entry) for entry in (a, b))
     return [
         {"field": key, "one": left.get(key), "other": right.get(key)}
@@ -61,7 +60,7 @@ def _differences(library: Library, a: Entry, b: Entry) -> list[dict[str, Any]]:
     ]
 
 
-def _told(library: Library, entry: Entry) -> dict[str, Any]:
+def _told(library: Store, entry: Entry) -> dict[str, Any]:
     """Everything that an entry says of itself, flat."""
     about = {k: v for k, v in entry.about.items() if k not in _SKIPPED}
     said: dict[str, Any] = {"kind": entry.kind, **_flat(about)}

@@ -1,24 +1,96 @@
-"""Keeping a library sound: what is damaged, what can go."""
+"""What changes a library: adding, removing, pruning; and what in it is damaged."""
 
+import hashlib
 import json
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
-from contrans.library.core import Library, Progress
+from contrans.core.version import __version__
+from contrans.library.describe import describe, find_parents
 from contrans.library.entries import (
     Entry,
+    File,
     NewerRecordError,
+    check_name,
     object_name,
     parse,
     record_name,
 )
 from contrans.library.lineage import children
-from contrans.library.place import PART
+from contrans.library.storage import PART
+from contrans.library.store import Progress, Store
 
 STALE_SECONDS = 24 * 3600.0
 """Age from which an unfinished file belongs to no one who is still writing it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What `add` did."""
+
+    entry: Entry
+    new: bool
+    """False when the same content was there: nothing was written."""
+
+
+def add(
+    library: Store,
+    path: str | Path,
+    *,
+    name: str,
+    note: str = "",
+    parents: Sequence[str] = (),
+) -> Added:
+    """Keep what a path holds as the next version of a name; see `Library.add`.
+
+    The files are written first, the record last: an interruption leaves at most files
+    that no entry needs. Of two processes that add at once, both get a number.
+    """
+    check_name(name)
+    given = [library.find(parent).id for parent in parents]
+    content = describe(path)
+    files = {
+        file: File(hashlib.sha256(data).hexdigest(), len(data))
+        for file, data in content.files.items()
+    }
+    entry = Entry(
+        name=name,
+        version=1,
+        kind=content.kind,
+        files=files,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        note=note,
+        about=content.about,
+        contrans=__version__,
+    )
+    known = [*given, *find_parents(content.about, library.list())]
+    kept = tuple(parent for parent in dict.fromkeys(known) if parent != entry.id)
+    library.begin()
+    library.put_objects(entry, content.files)
+    return _create(library, replace(entry, parents=kept), content.files)
+
+
+def _create(library: Store, entry: Entry, files: Mapping[str, bytes]) -> Added:
+    """Write a record under the next free number, if its content is new."""
+    with library.place.lock():
+        while True:
+            for same in library.list(entry.name):
+                if same.id == entry.id:
+                    return Added(same, new=False)
+            entry = replace(entry, version=library.next_version(entry.name))
+            # A file may have been pruned before the lock was ours.
+            library.put_objects(entry, files, hashed=False)
+            try:
+                library.place.create(
+                    record_name(entry.name, entry.version), entry.to_bytes()
+                )
+            except FileExistsError:
+                continue  # a store has no lock: someone was faster
+            return Added(entry, new=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +117,7 @@ class Removed:
     """The label of the entry, also where its record could not be read."""
 
 
-def verify(library: Library, progress: Progress | None = None) -> tuple[Problem, ...]:
+def verify(library: Store, progress: Progress | None = None) -> tuple[Problem, ...]:
     """Read every record and hash every file again.
 
     Args:
@@ -81,7 +153,7 @@ def verify(library: Library, progress: Progress | None = None) -> tuple[Problem,
 
 
 def _check(
-    library: Library,
+    library: Store,
     path: str,
     sizes: dict[str, int],
     hashes: dict[str, tuple[str, int]],
@@ -98,7 +170,7 @@ def _check(
 
 
 def remove(
-    library: Library, reference: str, *, force: bool = False, prune: bool = False
+    library: Store, reference: str, *, force: bool = False, prune: bool = False
 ) -> Removed:
     """Take an entry out; its number is never given again.
 
@@ -131,7 +203,7 @@ def remove(
     return Removed(entry, tuple(gone), sum(gone.values()), reference)
 
 
-def _removable(library: Library, reference: str, *, force: bool) -> Entry | None:
+def _removable(library: Store, reference: str, *, force: bool) -> Entry | None:
     """The entry of a label, if it may go; None when its record is damaged."""
     try:
         entry = library.find(reference)
@@ -157,7 +229,7 @@ def _removable(library: Library, reference: str, *, force: bool) -> Entry | None
     return entry
 
 
-def prune(library: Library, *, force: bool = False) -> Removed:
+def prune(library: Store, *, force: bool = False) -> Removed:
     """Delete files that no entry needs, and what interrupted commands left.
 
     Raises:
@@ -169,7 +241,7 @@ def prune(library: Library, *, force: bool = False) -> Removed:
     return Removed(None, tuple(gone), sum(gone.values()))
 
 
-def _check_prunable(library: Library, *, force: bool, without: str = "") -> None:
+def _check_prunable(library: Store, *, force: bool, without: str = "") -> None:
     for (name, version), removed in library.records().items():
         if not removed and f"{name}@{version}" != without:
             with suppress(FileNotFoundError):
@@ -181,7 +253,7 @@ def _check_prunable(library: Library, *, force: bool, without: str = "") -> None
         )
 
 
-def _sweep(library: Library) -> dict[str, int]:
+def _sweep(library: Store) -> dict[str, int]:
     needed = {path for entry in library.entries() for path in entry.objects()}
     found = library.place.sizes("objects")
     gone = {
@@ -194,7 +266,7 @@ def _sweep(library: Library) -> dict[str, int]:
     return gone
 
 
-def _stale(library: Library, path: str) -> bool:
+def _stale(library: Store, path: str) -> bool:
     folder = library.place.folder
     if folder is None:
         return False
