@@ -3,12 +3,13 @@
 Modules of verbs import torch only inside their functions, so that help is instant.
 """
 
-import os
 from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 
+from contrans.cli.basics import PLAIN, debugging, explain, help_text
+from contrans.core.version import __version__
 from contrans.registry import lookup, unknown
 
 
@@ -116,44 +117,7 @@ VERBS = {
 }
 _CACHED = ("transplant", "demo", "check", "compare", "recipe", "zoo")
 """Verbs whose finished stages outlive an interruption."""
-PLAIN: dict[str, Any] = {
-    "rich_markup_mode": None,
-    "add_completion": False,
-    "pretty_exceptions_enable": False,
-}
-"""Settings of every typer app here; rich would cost 0.2 s a start."""
 _ROOT: dict[str, Any] = {**PLAIN, "add_completion": True}
-
-
-def explain(error: Exception) -> str | None:
-    """The one message for a mistake of the user; None for a fault of the program."""
-    if isinstance(error, BrokenPipeError):
-        return None
-    if isinstance(error, KeyError):
-        text = error.args[0] if error.args else None
-        return text if isinstance(text, str) and " " in text else None
-    if isinstance(error, OSError):
-        said = error.strerror or str(error)
-        return f"{error.filename}: {said}" if error.filename else said
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return (
-            "out of memory; load the models smaller (--dtype bfloat16, --quantize "
-            "8bit), spread them (--device-map auto), or use fewer texts (--limit)"
-        )
-    if isinstance(error, ValueError | ImportError):
-        return str(error)
-    return None
-
-
-def debugging() -> bool:
-    """Whether the user asked for tracebacks and all warnings."""
-    return bool(os.environ.get("CONTRANS_DEBUG"))
-
-
-def help_text(text: str) -> str:
-    """A docstring with its indented paragraphs marked as not to be wrapped."""
-    parts = text.split("\n\n")
-    return "\n\n".join(f"\b\n{p}" if "\n  " in f"\n{p}" else p for p in parts)
 
 
 class LazyGroup(TyperGroup):
@@ -231,8 +195,6 @@ app = typer.Typer(
 
 def _version(asked: bool | None) -> None:
     if asked:
-        from contrans.core.version import __version__
-
         typer.echo(f"contrans {__version__}")
         raise typer.Exit
 

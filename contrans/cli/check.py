@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from contrans.cli import debugging, explain, options, screen
+from contrans.cli import options, screen
+from contrans.cli.basics import debugging, explain
 
 
 def check(

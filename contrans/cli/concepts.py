@@ -7,7 +7,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from contrans.cli import PLAIN, help_text, options, screen
+from contrans.cli import options, screen
+from contrans.cli.basics import PLAIN, help_text
 from contrans.cli.concepts_sharing import Where, pull, push
 
 app = typer.Typer(

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from contrans.cli import PLAIN, options, screen
+from contrans.cli import options, screen
+from contrans.cli.basics import PLAIN
 
 app = typer.Typer(
     name="recipe",

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from contrans.cli import debugging
+from contrans.cli.basics import debugging
 from contrans.report.terminal import table as table
 
 

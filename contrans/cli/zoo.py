@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from contrans.cli import PLAIN, options, screen
+from contrans.cli import options, screen
+from contrans.cli.basics import PLAIN
 
 app = typer.Typer(
     name="zoo",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from contrans.cli import explain
+from contrans.cli.basics import explain
 
 
 def test_messages_are_those_of_the_library():
