@@ -386,7 +386,7 @@ def test_the_zoo_is_complete_and_small():
 @needs_weights
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_model_loads_and_reads_the_tokenizer(name: str):
-    model = AutoModelForCausalLM.from_pretrained(zoo.path(name))
+    model = AutoModelForCausalLM.from_pretrained(zoo.path(name), dtype="auto")
     tokenizer = AutoTokenizer.from_pretrained(zoo.tokenizer_path())
     ids = tokenizer("Nora felt", return_tensors="pt").input_ids
     assert ids[0, 0] == model.config.bos_token_id

@@ -1,6 +1,7 @@
 """The tokenizer of the zoo: byte-level BPE, trained on the world."""
 
 import itertools
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,7 +60,11 @@ def _texts(seed: int, documents: int) -> Iterator[str]:
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write a tokenizer that `AutoTokenizer.from_pretrained` reads."""
+    """Write a tokenizer that `AutoTokenizer.from_pretrained` reads.
+
+    transformers 5 writes a class name and a field that release 4 does not know; both
+    read the older name.
+    """
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=SPECIAL[BOS],
@@ -71,3 +76,8 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     )
     folder.mkdir(parents=True, exist_ok=True)
     wrapped.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    said = json.loads(path.read_text(encoding="utf-8"))
+    said.pop("backend", None)
+    said["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
