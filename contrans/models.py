@@ -22,6 +22,7 @@ from transformers import (
 from contrans import zoo
 from contrans.anatomy import find_blocks
 from contrans.fingerprint import weights_fingerprint
+from contrans.locate import locate
 from contrans.rows import pad
 from contrans.seeds import seeded
 
@@ -261,12 +262,12 @@ def load_model(
     blocks: str | None = None,
     trust_remote_code: bool = False,
 ) -> LM:
-    """Load a model by hub id, folder, or name of the embedded zoo (`zoo/small`).
+    """Load a model: hub id, folder, GGUF file, named model, or the zoo (`zoo/small`).
 
     Args:
-        name: where the model is.
+        name: where the model is: see `locate`.
         dtype: "auto" keeps the checkpoint's on accelerators and takes float32 on a
-            CPU for the zoo; or "float32", "bfloat16", "float16".
+            CPU for the zoo and GGUF files; or "float32", "bfloat16", "float16".
         device_map: as in transformers, such as "auto" for several GPUs.
         quantize: load in 8 or 4 bits (needs the `quantized` extra and a GPU).
         revision: branch, tag or commit on the hub.
@@ -278,10 +279,9 @@ def load_model(
         UnsupportedModelError: when its blocks are not known.
     """
     label = str(name)
-    location, tokenizer_at = label, label
+    place = locate(label, revision)
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
-    if zoo.is_zoo(label):
-        location, tokenizer_at = str(zoo.path(label)), str(zoo.tokenizer_path())
+    if place.kind in ("zoo", "gguf"):
         dtype = torch.float32 if dtype == "auto" else dtype
     elif revision is not None:
         options["revision"] = revision
@@ -297,10 +297,10 @@ def load_model(
         device_map = "auto"
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            location, dtype=dtype, device_map=device_map, **options
+            place.model, dtype=dtype, device_map=device_map, **options
         )
         options.pop("quantization_config", None)
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_at, **options)
+        tokenizer = AutoTokenizer.from_pretrained(place.tokenizer, **options)
     except (OSError, HFValidationError) as error:  # the latter: a path, transformers 4
         raise FileNotFoundError(
             f"no model {label!r}: neither a folder with config.json, nor a name of the "

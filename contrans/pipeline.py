@@ -18,6 +18,7 @@ from contrans.files import digest, finite, write_json, write_text
 from contrans.job import prepare
 from contrans.library import Library, is_reference
 from contrans.library.concepts import pin_concept
+from contrans.locate import locate
 from contrans.settings import Settings
 from contrans.stages import StageProgress, Stages
 from contrans.store import Cache, cache_folder, save
@@ -117,7 +118,7 @@ def _stamp(model: str | None) -> list[list[Any]]:
     shipped = not os.environ.get(zoo.ROOT_VARIABLE)
     if model is None or (zoo.is_zoo(model) and shipped):
         return []
-    place = zoo.path(model) if zoo.is_zoo(model) else Path(model)
+    place = Path(locate(model).model)
     found = [(file, file.stat()) for file in sorted(place.glob("*.safetensors"))]
     return [[file.name, at.st_size, at.st_mtime_ns] for file, at in found]
 

@@ -109,13 +109,18 @@ VERBS = {
         "contrans.cli.recipe:app",
         "Run the tables and figures of the paper, each with its claims.",
     ),
+    "models": Verb(
+        _LOOK,
+        "contrans.cli.models:app",
+        "Real models under short names: list, get, remove.",
+    ),
     "zoo": Verb(
         _LOOK,
         "contrans.cli.zoo:app",
         "Train or export the embedded models.",
     ),
 }
-_CACHED = ("transplant", "demo", "check", "compare", "recipe", "zoo")
+_CACHED = ("transplant", "demo", "check", "compare", "recipe", "models", "zoo")
 """Verbs whose finished stages outlive an interruption."""
 _ROOT: dict[str, Any] = {**PLAIN, "add_completion": True}
 

@@ -8,11 +8,13 @@ import typer
 from contrans.cli import options
 from contrans.cli.transplant import run
 
+DEFAULT_OUT = Path("contrans-demo")
+
 
 def demo(
     out: Annotated[
         Path, typer.Option("-o", "--out", metavar="DIR", help="Folder of results.")
-    ] = Path("contrans-demo"),
+    ] = DEFAULT_OUT,
     limit: Annotated[
         int | None,
         typer.Option(metavar="N", help="At most so many test prompts: a quick look."),
@@ -20,6 +22,14 @@ def demo(
     seed: options.Seed = 0,
     force: options.Force = False,
     json_: options.Json = False,
+    real: Annotated[
+        bool,
+        typer.Option(
+            "--real",
+            help="Between two real models of different families instead: disgust from "
+            "SmolLM2-135M-Instruct into Gemma-3-270M (contrans models get both first).",
+        ),
+    ] = False,
 ) -> None:
     """Move anger from a small embedded model into a larger one: offline, in minutes.
 
@@ -32,18 +42,26 @@ def demo(
       contrans demo
       contrans demo -o /tmp/demo --limit 50
       contrans demo --json | jq .verdict
+      contrans demo --real
 
     A second run is instant. Then the same with your own models:
 
       contrans transplant SOURCE TARGET --concept anger -o anger
       contrans generate zoo/large "You lost your" --steer contrans-demo --compare
     """
+    models: dict[str, str] = {
+        "source": "zoo/small-aligned",
+        "target": "zoo/large",
+        "concept": "anger",
+        "map_source": "zoo/small",
+        "aligned_target": "zoo/large-aligned",
+    }
+    if real:
+        source, target = "smollm2-135m-instruct", "gemma-3-270m"
+        models = {"source": source, "target": target, "concept": "disgust"}
+        out = Path("contrans-demo-real") if out == DEFAULT_OUT else out
     results = run(
-        "zoo/small-aligned",
-        "zoo/large",
-        concept="anger",
-        map_source="zoo/small",
-        aligned_target="zoo/large-aligned",
+        **models,
         limit=limit,
         seed=seed,
         out=out,

@@ -23,7 +23,10 @@ def _one_of(value: str, known: tuple[str, ...]) -> str:
 
 
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="Hub id, folder or zoo/NAME.")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Hub id, folder, GGUF file, named model or zoo/NAME."
+    ),
 ]
 Dtype = Annotated[
     str,

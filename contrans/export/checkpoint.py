@@ -22,6 +22,7 @@ from contrans.anatomy import BLOCKS, UnsupportedModelError
 from contrans.export.shards import open_weights
 from contrans.files import FULL
 from contrans.fingerprint import weights_fingerprint
+from contrans.locate import locate
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 SMALL_FILES = (
@@ -131,10 +132,9 @@ def open_checkpoint(model: str | Path, *, revision: str | None = None) -> Checkp
         ValueError: when it has no safetensors, or its index is damaged.
     """
     name = str(model)
-    if zoo.is_zoo(name):
-        folder, tokenizer = zoo.path(name), zoo.tokenizer_path()
-    elif Path(name).is_dir():
-        folder = tokenizer = Path(name)
+    place = locate(name, revision)
+    if place.kind != "hub":
+        folder, tokenizer = Path(place.model), Path(place.tokenizer)
     else:
         folder = tokenizer = _fetch(name, revision)
         commit = folder.name if folder.parent.name == "snapshots" else None

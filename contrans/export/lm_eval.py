@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from contrans import zoo
 from contrans.anatomy import find_blocks
 from contrans.control import Control, Steer
 from contrans.export.constant import constant_edit, vectors_of
 from contrans.export.gguf import check_fit
 from contrans.export.torch_file import read_torch, write_torch
+from contrans.locate import locate
 from contrans.models import LM
 from contrans.types import ConceptVector
 
@@ -45,11 +45,9 @@ class SteeringFile:
     def command(self) -> str:
         """A command line that runs a task with it."""
         args, device = f"pretrained={self.model}", ""
-        if zoo.is_zoo(self.model):
-            args = (
-                f"pretrained={zoo.path(self.model)},tokenizer={zoo.tokenizer_path()},"
-                "dtype=float32"
-            )
+        place = locate(self.model)
+        if place.kind in ("zoo", "gguf"):
+            args = f"pretrained={place.model},tokenizer={place.tokenizer},dtype=float32"
             device = " --device cpu"
         return (
             f"lm_eval run --model steered --model_args {args},steer_path={self.path} "
@@ -161,9 +159,7 @@ def _anatomy(
 def _skeleton(name: str) -> PreTrainedModel:
     """The modules of a model without their weights."""
     try:
-        config = AutoConfig.from_pretrained(
-            zoo.path(name) if zoo.is_zoo(name) else name
-        )
+        config = AutoConfig.from_pretrained(locate(name).model)
     except (OSError, ValueError) as error:
         raise FileNotFoundError(
             f"no model {name!r}, whose config tells where its blocks are ("

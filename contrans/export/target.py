@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
-from contrans import zoo
+from contrans.locate import locate
 from contrans.types import ConceptVector
 
 LLAMA_CPP = {
@@ -61,7 +61,7 @@ def find_target(model: str | Path, *, offline: bool = False) -> Target:
     name = str(model)
     try:
         config = AutoConfig.from_pretrained(
-            zoo.path(name) if zoo.is_zoo(name) else name, local_files_only=offline
+            locate(name).model, local_files_only=offline
         )
         text = config.get_text_config()
         return Target(
