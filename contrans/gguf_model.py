@@ -17,8 +17,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from contrans.export.gguf_file import GgufFile, open_gguf, require_gguf
 from contrans.files import sync, write_text
+from contrans.gguf_file import GgufFile, open_gguf, require_gguf
 from contrans.store import cache_folder
 
 SCHEMA = 1

@@ -17,7 +17,8 @@ FLOORS = [
         "files",
         "prefix_tree",
     },
-    {"anatomy", "store", "mapped", "data", "zoo", "models", "library"},
+    {"anatomy", "store", "mapped", "data", "zoo", "models", "library"}
+    | {"gguf_file", "gguf_model", "named_models", "locate"},
     {"hooks", "hooks_logits", "resume", "packing"},
     {"passes", "narrow", "edits"},
     {"activations", "neurons"},

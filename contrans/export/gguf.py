@@ -25,7 +25,8 @@ from torch import Tensor
 from contrans.control import Control
 from contrans.core.version import __version__
 from contrans.export.constant import constant_edit, single_edits, vectors_of
-from contrans.export.gguf_file import (
+from contrans.files import atomic
+from contrans.gguf_file import (
     F32,
     GgufFile,
     TensorPlace,
@@ -33,7 +34,6 @@ from contrans.export.gguf_file import (
     provenance_text,
     require_gguf,
 )
-from contrans.files import atomic
 from contrans.models import LM
 from contrans.types import ConceptVector
 

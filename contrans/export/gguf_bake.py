@@ -22,7 +22,8 @@ from contrans.anatomy import UnsupportedModelError
 from contrans.control import Control
 from contrans.core.version import __version__
 from contrans.export.constant import constant_edit, vectors_of
-from contrans.export.gguf_file import (
+from contrans.files import atomic
+from contrans.gguf_file import (
     BF16,
     F16,
     F32,
@@ -35,7 +36,6 @@ from contrans.export.gguf_file import (
     string_entry,
     tensor_entry,
 )
-from contrans.files import atomic
 from contrans.types import ConceptVector
 
 ARCHITECTURE = "llama"

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from contrans.anatomy import UnsupportedModelError
-from contrans.export.gguf_file import require_gguf
 from contrans.export.gguf_tokenizer import add_tokenizer
 from contrans.files import atomic
+from contrans.gguf_file import require_gguf
 from contrans.models import LM, load_model
 
 _WAY_OUT = "convert it with convert_hf_to_gguf.py of llama.cpp"

@@ -9,7 +9,7 @@ any error.
 import json
 from typing import Any
 
-from contrans.export.gguf_file import require_gguf
+from contrans.gguf_file import require_gguf
 from contrans.models import LM
 
 _WAY_OUT = "; convert the model with convert_hf_to_gguf.py of llama.cpp instead"

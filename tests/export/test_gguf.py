@@ -23,8 +23,8 @@ from contrans.export.gguf import (
     write_control_vector,
 )
 from contrans.export.gguf_bake import bake_gguf
-from contrans.export.gguf_file import BLOCK_SIZES, open_gguf
 from contrans.export.gguf_model import interleave, write_model
+from contrans.gguf_file import BLOCK_SIZES, open_gguf
 from contrans.models import wrap
 from contrans.types import ConceptVector
 
