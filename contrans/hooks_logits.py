@@ -10,7 +10,6 @@ scoring.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import wraps
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,7 +17,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from contrans.calls import Call, Calls, watching
 from contrans.models import LM
+from contrans.patching import hooked
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,15 +43,9 @@ LogitEdit = Callable[[Float[Tensor, "rows columns vocabulary"], Reading], Tensor
 
 @dataclass(eq=False)
 class _Listener:
-    """What an editor has to know, gathered on the way to each forward pass."""
+    """The prompts that were announced, and what each call of the model is."""
 
     announced: dict[int, set[tuple[int, ...]]] = field(default_factory=dict)
-    full: tuple[Tensor, Tensor | None] | None = None
-    """Ids and mask that `generate()` is about to go on from."""
-    depth: int = 0
-    """How many calls of `generate()` are running."""
-    now: tuple[Tensor, Tensor, int] | None = None
-    """Ids and mask from the beginning, and how many columns the pass itself has."""
 
     def announce(self, rows: Sequence[Sequence[int]]) -> None:
         """Remember which rows are prompts, in place of those known before."""
@@ -65,43 +60,25 @@ class _Listener:
                 return length
         return 0
 
-    def begin(self, _module: nn.Module, args: tuple[Any, ...], inputs: dict) -> None:
-        """Before a forward pass: the rows from their beginning."""
-        full, self.full, self.now = self.full, None, None
-        ids = inputs.get("input_ids", args[0] if args else None)
-        if ids is None:
-            raise ValueError(
-                "an edit of logits needs token ids, but the model was called with "
-                "embeddings; pass input_ids"
-            )
-        past = inputs.get("past_key_values")
-        past = 0 if past is None else int(past.get_seq_length())
-        mask = inputs.get("attention_mask")
-        columns = ids.shape[1]
-        if past or full is not None:
-            if full is None or full[0].shape[1] != past + columns:
-                raise ValueError(
-                    f"the model was called with {past} cached tokens that an edit of "
-                    "its logits has not seen; use generate() (without chunked "
-                    "prefill), or call the model without a cache"
-                )
-            ids, mask = full
-        if mask is None:
-            mask = torch.ones_like(ids)
-        if mask.dim() != 2:
-            raise ValueError(
-                f"an edit of logits needs a mask of rows and tokens, got one of shape "
-                f"{tuple(mask.shape)}; pass the tokenizer's attention_mask"
-            )
-        self.now = ids, mask.to(ids.device), columns
-
-    def reading(self, inputs: dict[str, Any], kept: int) -> Reading:
+    def reading(self, calls: Calls, inputs: dict[str, Any], kept: int) -> Reading:
         """After a forward pass that made `kept` columns of logits."""
-        if self.now is None:
-            raise RuntimeError("an edit of logits ran without a forward pass")
-        ids, mask, columns = self.now
-        real = mask.bool()
+        call = calls.call
+        if call.full is None:
+            raise ValueError(_unknown(call))
+        ids = call.full
+        if not call.known:
+            raise ValueError(
+                "an edit of logits needs a mask of rows and tokens, but the model was "
+                "given one for attention alone; pass the tokenizer's attention_mask"
+            )
+        mask = torch.ones_like(ids) if call.mask is None else call.mask
+        real = mask.to(ids.device).bool()
+        columns = call.columns
         rows = [row[keep].tolist() for row, keep in zip(ids, real, strict=True)]
+        if call.prompt is None:
+            prompts = [self.prompt_length(row) for row in rows]
+        else:
+            prompts = real[:, : call.prompt].sum(1).tolist()
         keep = inputs.get("logits_to_keep")
         if isinstance(keep, Tensor) and keep.numel() == kept:
             index = keep.to(ids.device) % columns
@@ -112,9 +89,21 @@ class _Listener:
         return Reading(
             rows,
             place[:, index],
-            [self.prompt_length(row) for row in rows],
-            self.depth > 0,
+            prompts,
+            call.prompt is not None,
         )
+
+
+def _unknown(call: Call) -> str:
+    if call.ids is None:
+        return (
+            "an edit of logits needs token ids, but the model was called with "
+            "embeddings; pass input_ids"
+        )
+    return (
+        f"the model was called with {call.past} cached tokens that an edit of its logits "
+        "has not seen; use generate() on whole texts, or call the model without a cache"
+    )
 
 
 _listening: WeakKeyDictionary[nn.Module, list[_Listener]] = WeakKeyDictionary()
@@ -133,22 +122,6 @@ def encode_prompts(lm: LM, texts: Sequence[str]) -> list[list[int]]:
 
 
 @contextmanager
-def _replaced(
-    model: nn.Module, name: str, wrap: Callable[[Any], Any]
-) -> Iterator[None]:
-    """Put `wrap(method)` in the place of a method of one model for a while."""
-    own, inner = vars(model).get(name), getattr(model, name)
-    setattr(model, name, wrap(inner))
-    try:
-        yield
-    finally:
-        if own is None:
-            delattr(model, name)
-        else:
-            setattr(model, name, own)
-
-
-@contextmanager
 def edit_logits(lm: LM, edit: LogitEdit) -> Iterator[LM]:
     """Pass the logits of every forward pass through `edit` while the context lasts.
 
@@ -158,45 +131,15 @@ def edit_logits(lm: LM, edit: LogitEdit) -> Iterator[LM]:
     """
     listener, model = _Listener(), lm.model
 
-    def prepare(inner: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(inner)  # transformers reads its signature
-        def prepared(input_ids: Tensor, *args: Any, **inputs: Any) -> Any:
-            listener.full = input_ids, inputs.get("attention_mask")
-            return inner(input_ids, *args, **inputs)
-
-        return prepared
-
-    def generating(inner: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(inner)
-        def generate(*args: Any, **inputs: Any) -> Any:
-            ids = inputs.get("input_ids", inputs.get("inputs", *args[:1]))
-            if isinstance(ids, Tensor):
-                mask = inputs.get("attention_mask")
-                real = torch.ones_like(ids) if mask is None else mask.to(ids.device)
-                rows = zip(ids, real.bool(), strict=True)
-                listener.announce([row[keep].tolist() for row, keep in rows])
-            listener.depth += 1
-            try:
-                return inner(*args, **inputs)
-            finally:
-                listener.depth -= 1
-                listener.full = None
-
-        return generate
-
-    def after(_module: nn.Module, _args: Any, inputs: dict, output: Any) -> Any:
-        reading = listener.reading(inputs, output.logits.shape[1])
-        output.logits = edit(output.logits, reading)
-        return output
-
     with ExitStack() as stack:
-        stack.enter_context(_replaced(model, "generate", generating))
-        stack.enter_context(_replaced(model, "prepare_inputs_for_generation", prepare))
-        for handle in (
-            model.register_forward_pre_hook(listener.begin, with_kwargs=True),
-            model.register_forward_hook(after, with_kwargs=True),
-        ):
-            stack.callback(handle.remove)
+        calls = stack.enter_context(watching(lm))
+
+        def after(_module: nn.Module, _args: Any, inputs: dict, output: Any) -> Any:
+            reading = listener.reading(calls, inputs, output.logits.shape[1])
+            output.logits = edit(output.logits, reading)
+            return output
+
+        stack.enter_context(hooked(model, after=after))
         known = _listening.setdefault(model, [])
         known.append(listener)
         stack.callback(known.remove, listener)

@@ -7,12 +7,11 @@ MLP need not be made for the others: three quarters of that block's products.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import partial
 
 from torch import Tensor, nn
 
 from contrans.models import LM
-from contrans.resume import replaced_forward
+from contrans.patching import Wrap, replaced
 
 ABOVE_ATTENTION = {
     "llama": ("self_attn.o_proj", "mlp"),
@@ -69,17 +68,21 @@ def _modules(lm: LM, layer: int) -> list[nn.Module]:
 def _narrowed(lm: LM, layer: int, rows: Tensor, columns: Tensor) -> Iterator[None]:
     with ExitStack() as stack:
         for module in _modules(lm, layer):
-            forward = partial(_at_some, module.forward, rows, columns)
-            stack.enter_context(replaced_forward(module, forward))
+            stack.enter_context(replaced(module, "forward", _at_some(rows, columns)))
         yield
 
 
-def _at_some(
-    inner: Callable[[Tensor], Tensor], rows: Tensor, columns: Tensor, hidden: Tensor
-) -> Tensor:
+def _at_some(rows: Tensor, columns: Tensor) -> Wrap:
     """What a module makes of some tokens; zeros elsewhere."""
-    here = rows.to(hidden.device), columns.to(hidden.device)
-    made = inner(hidden[here][None])[0]
-    out = made.new_zeros(*hidden.shape[:2], made.shape[-1])
-    out[here] = made
-    return out
+
+    def around(inner: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def forward(hidden: Tensor) -> Tensor:
+            here = rows.to(hidden.device), columns.to(hidden.device)
+            made = inner(hidden[here][None])[0]
+            out = made.new_zeros(*hidden.shape[:2], made.shape[-1])
+            out[here] = made
+            return out
+
+        return forward
+
+    return around

@@ -7,19 +7,16 @@ Cutting the list of blocks instead is silently wrong in families whose attention
 caches or scales go by the index of a block.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from contrans.hooks import join_output, split_output
 from contrans.models import LM
-
-
-class Stopped(Exception):
-    """Raised by the deepest block that is needed, to skip what lies above."""
+from contrans.patching import After, Stop, Wrap, hooked, replaced, stoppable
 
 
 @dataclass
@@ -44,8 +41,8 @@ class Stream:
         wanted = set(layers)
         deepest = max(wanted, default=-1)
 
-        def reader(layer: int) -> Callable[..., None]:
-            def hook(_module: Any, _args: Any, output: Any) -> None:
+        def reader(layer: int) -> After:
+            def hook(_module: Any, _args: Any, _options: Any, output: Any) -> None:
                 hidden, rest = split_output(output)
                 self.forms[layer] = rest and tuple(
                     None if isinstance(value, Tensor) else value for value in rest
@@ -53,18 +50,15 @@ class Stream:
                 if layer in wanted:
                     self.at[layer] = hidden
                 if stop and layer == deepest:
-                    raise Stopped
+                    raise Stop
 
             return hook
 
         with ExitStack() as stack:
             for layer in range(deepest + 1):
-                handle = lm.blocks[layer].register_forward_hook(reader(layer))
-                stack.callback(handle.remove)
-            try:
-                yield
-            except Stopped:
-                return
+                stack.enter_context(hooked(lm.blocks[layer], after=reader(layer)))
+            stack.enter_context(stoppable())
+            yield
 
     @contextmanager
     def resumed(self, lm: LM, layer: int, hidden: Tensor) -> Iterator[None]:
@@ -77,32 +71,19 @@ class Stream:
         def given(args: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
             return args[0] if args else options["hidden_states"]
 
-        def skipping(below: int) -> Callable[..., Any]:
+        def skipping(below: int) -> Wrap:
             def forward(*args: Any, **options: Any) -> Any:
                 return join_output(given(args, options), self.forms[below])
 
-            return forward
+            return lambda _inner: forward
 
         def returning(*_args: Any, **_options: Any) -> Any:
             return join_output(hidden, self.forms[layer])
 
         with ExitStack() as stack:
             for below in range(layer):
-                stack.enter_context(replaced_forward(lm.blocks[below], skipping(below)))
-            stack.enter_context(replaced_forward(lm.blocks[layer], returning))
+                block = lm.blocks[below]
+                stack.enter_context(replaced(block, "forward", skipping(below)))
+            block = lm.blocks[layer]
+            stack.enter_context(replaced(block, "forward", lambda _inner: returning))
             yield
-
-
-@contextmanager
-def replaced_forward(block: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Put another forward in place of a block's, edits included, for a while."""
-    missing = object()
-    before = vars(block).get("forward", missing)
-    block.forward = forward
-    try:
-        yield
-    finally:
-        if before is missing:
-            del block.forward
-        else:
-            block.forward = before

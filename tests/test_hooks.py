@@ -8,7 +8,6 @@ import torch
 from contrans.activations import collect
 from contrans.control import Steer
 from contrans.hooks import (
-    TokenTracker,
     edit_residual,
     join_output,
     read_residual,
@@ -267,17 +266,6 @@ def test_edits_work_on_blocks_that_return_tuples(make_lm, make_vector, texts):
     with Steer(vector, layers=[2]).on(lm):
         found = collect(lm, texts[:2], layers=[2])
     assert torch.equal(found.values, expected.values)
-
-
-def test_tracker_follows_old_tuple_caches(llama):
-    tracker = TokenTracker()
-    past = ((torch.zeros(1, 2, 5, 8), torch.zeros(1, 2, 5, 8)),)
-    with tracker.listening(llama):
-        for hook in list(llama.body._forward_pre_hooks.values()):
-            hook(
-                llama.body, (), {"input_ids": torch.ones(1, 1), "past_key_values": past}
-            )
-    assert tracker.past == 5
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

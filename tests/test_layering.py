@@ -19,7 +19,7 @@ FLOORS = [
     },
     {"anatomy", "store", "mapped", "data", "zoo", "models", "library"}
     | {"gguf_file", "gguf_model", "named_models", "locate"},
-    {"hooks", "hooks_logits", "resume", "packing"},
+    {"patching", "calls", "hooks", "hooks_logits", "resume", "packing"},
     {"passes", "narrow", "edits"},
     {"activations", "neurons"},
     {"concept", "linear_map", "gram", "solver"},

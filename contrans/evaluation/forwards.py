@@ -13,7 +13,6 @@ rebuilding one by `update` is silently wrong where a window slides.
 """
 
 import copy
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from contrans.calls import cache_made, takes, with_cache
 from contrans.models import LM
 from contrans.narrow import narrow
 from contrans.packing import packed_inputs
+from contrans.patching import hooked
 from contrans.prefix_tree import Packed
 from contrans.rows import pad
 
@@ -78,20 +79,17 @@ def _only(lm: LM, batch: Batch) -> Iterator[list[bool]]:
     head = lm.model.get_output_embeddings()
     met: list[bool] = []
 
-    def gather(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def gather(_module: Any, args: tuple[Any, ...], options: dict) -> Any:
         met.append(True)
         hidden = args[0]
         where = batch.rows.to(hidden.device), batch.columns.to(hidden.device)
-        return (hidden[where][None], *args[1:])
+        return (hidden[where][None], *args[1:]), options
 
     if head is None:
         yield met
         return
-    handle = head.register_forward_pre_hook(gather)
-    try:
+    with hooked(head, before=gather):
         yield met
-    finally:
-        handle.remove()
 
 
 @torch.no_grad()
@@ -112,13 +110,13 @@ def run(
     with narrow(lm, lm.layers - 1, *here, batch.ids.numel()), _only(lm, batch) as met:
         out = lm.model(
             input_ids=batch.ids.to(lm.device),
-            past_key_values=cache,
             use_cache=keep or cache is not None,
+            **with_cache(lm.model, cache),
             **{name: value.to(lm.device) for name, value in batch.inputs.items()},
         )
     logits = out.logits[0] if met else out.logits[here]
     refuse_overflow(lm, logits)
-    return logits, out.past_key_values if keep else None
+    return logits, cache_made(out) if keep else None
 
 
 def fork(cache: Any, copies: int) -> Any:
@@ -174,7 +172,7 @@ def splits(lm: LM) -> bool:
     """
     ids = torch.zeros(1, 1, dtype=torch.long, device=lm.device)
     out = lm.body(input_ids=ids, use_cache=True)
-    layers = getattr(getattr(out, "past_key_values", None), "layers", None)
+    layers = getattr(cache_made(out), "layers", None)
     return bool(layers) and all(type(layer).__name__ in _CACHES for layer in layers)
 
 
@@ -213,7 +211,7 @@ def padded_logits(
     first = min((c.start for c in wanted if len(c)), default=0)
     columns = torch.arange(first, max(ids.shape[1], first + 1))
     options = {}
-    if "logits_to_keep" in inspect.signature(lm.model.forward).parameters:
+    if "logits_to_keep" in takes(lm.model):
         options["logits_to_keep"] = columns.to(lm.device)
     logits = lm.model(
         input_ids=ids.to(lm.device),

@@ -1,13 +1,13 @@
 """A small model that follows a large one: the same tokens, its own cache and template."""
 
 from dataclasses import dataclass, field
-from inspect import signature
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from contrans.calls import cache_made, takes, with_cache
 from contrans.hooks_logits import Reading
 from contrans.models import LM
 from contrans.rows import pad
@@ -147,8 +147,8 @@ class Follower:
                 cache.reorder_cache(order.to(self.lm.device))
             ids = torch.tensor([row[-1:] for row in rows])
             mask = torch.cat([self._mask[order], torch.ones_like(ids)], dim=1)
-        out = self._forward(ids, mask, last, use_cache=True, past_key_values=cache)
-        self._cache, self._mask = out.past_key_values, mask
+        out = self._forward(ids, mask, last, use_cache=True, cache=cache)
+        self._cache, self._mask = cache_made(out), mask
         self._rows = {tuple(row): i for i, row in enumerate(rows)}
         return out.logits[:, -1:].float()
 
@@ -159,20 +159,19 @@ class Follower:
         columns: Tensor,
         *,
         use_cache: bool,
-        past_key_values: Literal[None] | Any = None,
+        cache: Any = None,
     ) -> Any:
         lm = self.lm
-        takes = signature(lm.model.forward).parameters
-        options: dict[str, Any] = {}
-        if "logits_to_keep" in takes:
+        known = takes(lm.model)
+        options = with_cache(lm.model, cache)
+        if "logits_to_keep" in known:
             options["logits_to_keep"] = columns.to(lm.device)
-        if "position_ids" in takes:
+        if "position_ids" in known:
             place = (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
             options["position_ids"] = place.to(lm.device)
         return lm.model(
             input_ids=ids.to(lm.device),
             attention_mask=mask.to(lm.device),
             use_cache=use_cache,
-            past_key_values=past_key_values,
             **options,
         )
