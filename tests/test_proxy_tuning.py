@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
+from contrans.calls import cache_made, with_cache
 from contrans.control import NoControl, Steer
 from contrans.data.pairs import Item
 from contrans.evaluation import ChoicesTask, evaluate, perplexity
@@ -70,14 +71,26 @@ def generate_ids(lm, prompts, steps, **options):
     return out[:, ids.shape[1] :].tolist()
 
 
-@pytest.mark.parametrize("use_cache", [True, False])
-def test_generation_equals_the_hand_written_loop(trio, use_cache):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_cache": False},
+        {"cache_implementation": "static"},
+        {"prefill_chunk_size": 3},
+        {"prompt_lookup_num_tokens": 2, "eos_token_id": 2},
+    ],
+    ids=lambda options: next(iter(options), "cache"),
+)
+def test_generation_equals_the_hand_written_loop(trio, options):
     base, expert, anti = trio
+    alone = options.keys() & {"prefill_chunk_size", "prompt_lookup_num_tokens"}
+    prompts = PROMPTS[:1] if alone else PROMPTS
     with ProxyTuning(expert, anti, strength=0.7).on(base) as lm:
-        written = generate_ids(lm, PROMPTS, 8, use_cache=use_cache)
-    for prompt, row in zip(PROMPTS, written, strict=True):
+        written = generate_ids(lm, prompts, 8, **options)
+    for prompt, row in zip(prompts, written, strict=True):
         assert row == by_hand(trio, prompt, 8, strength=0.7)[0]
-    assert generate_ids(base, PROMPTS, 8) != written
+    assert generate_ids(base, prompts, 8) != written
 
 
 def test_a_batch_equals_one_at_a_time(trio):
@@ -150,7 +163,7 @@ def test_equal_experts_change_nothing_but_rounding(trio, make_lm):
 def _misuse(lm):
     lm.generate("Hi", max_new_tokens=2)
     first = lm.model(torch.tensor([[5, 6]]), use_cache=True)
-    lm.model(torch.tensor([[7]]), past_key_values=first.past_key_values)
+    lm.model(torch.tensor([[7]]), **with_cache(lm.model, cache_made(first)))
 
 
 # The expert's own template
@@ -241,7 +254,7 @@ def test_a_cache_outside_generate_is_refused(trio):
         ProxyTuning(expert, anti).on(base) as lm,
         pytest.raises(ValueError, match="2 cached tokens"),
     ):
-        lm.model(torch.tensor([[7]]), past_key_values=first.past_key_values)
+        lm.model(torch.tensor([[7]]), **with_cache(lm.model, cache_made(first)))
 
 
 def test_a_model_is_not_its_own_expert(trio):
