@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from contrans.checks.measure import Fluency, Measurable, Measured, Measurements
+from contrans.cache import Cache, cache_folder
 from contrans.checks.sources import get_vector, load_spec, make_steer
 from contrans.checks.suite import ModelSpec, VectorSpec
 from contrans.control import Control, NoControl
 from contrans.core.version import __version__
+from contrans.evaluation import Measurement
+from contrans.evaluation.fluency import Fluency
+from contrans.evaluation.measure import Measurable, Measurements
 from contrans.evaluation.paired import (
     CONFIDENCE,
     Difference,
@@ -29,7 +32,6 @@ from contrans.evaluation.paired import (
 )
 from contrans.models import LM
 from contrans.stages import Stages
-from contrans.store import Cache, cache_folder
 
 GENERATED_TOKENS = 40
 """Tokens generated per prompt and side at most."""
@@ -88,7 +90,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    found: dict[str, Measured]
+    found: dict[str, Measurement]
     written: list[str]
     lengths: dict[str, list[int]]
     """For texts: bytes of each, the common unit of different tokenizers."""
@@ -160,8 +162,8 @@ def compare_ab(
         confidence,
         seed,
         tuple(measurements.notes),
-        measured=store.misses,
-        cached=store.hits,
+        measured=measurements.measured,
+        cached=measurements.cached,
     )
 
 
@@ -221,9 +223,9 @@ def _judge(
             ]
             scores.append((alone[0], alone[1]))
             continue
-        x, y = np.array(first.values), np.array(second.values)
-        gaps.append(paired(y, x, **options))
-        scores.append((single(x, **options), single(y, **options)))
+        gaps.append(paired(second.values, first.values, **options))
+        alone = [single(side.values, **options) for side in (first, second)]
+        scores.append((alone[0], alone[1]))
     neutral = [1.0 if isinstance(task, Fluency) else 0.0 for task in tasks]
     adjusted = holm([gap.p(at) for gap, at in zip(gaps, neutral, strict=True)])
     alpha = 1 - confidence
@@ -243,21 +245,24 @@ def _judge(
 
 
 def _units(
-    first: Measured, second: Measured, lengths: Sequence[int]
+    first: Measurement, second: Measurement, lengths: Sequence[int]
 ) -> list[list[tuple[float, float]]]:
     """Losses per token; per byte where the two sides count different tokens."""
+    sides = [list(first.losses), list(second.losses)]
     if first.tokenizer == second.tokenizer:
-        return [list(first.losses), list(second.losses)]
+        return sides
+    if len(lengths) == 1:  # losses of its windows, which differ between tokenizers
+        sides = [[(sum(loss for loss, _ in side), 0.0)] for side in sides]
     return [
-        [(loss, float(n)) for (loss, _), n in zip(side.losses, lengths, strict=True)]
-        for side in (first, second)
+        [(loss, float(n)) for (loss, _), n in zip(side, lengths, strict=True)]
+        for side in sides
     ]
 
 
 def _outcome(
     labels: tuple[str, str],
     task: Measurable,
-    measured: Sequence[Measured],
+    measured: Sequence[Measurement],
     gap: Difference,
     scores: tuple[Difference, Difference],
     p: float,

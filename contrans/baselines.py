@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from contrans.control import Control
+from contrans.evaluation import Measurement
 from contrans.job import Job
 from contrans.methods import AlignTraining, InstAlign, ProxyTuning
 from contrans.methods.inst_align import instruction_for
 from contrans.models import LM, load_model
 from contrans.settings import Settings
-from contrans.stages import Outcome, Stages, row
+from contrans.stages import Stages, row
 
 
 def _lm(settings: Settings, name: str, blocks: str | None) -> LM:
@@ -48,7 +49,7 @@ def baseline_controls(job: Job) -> Iterator[tuple[str, Control]]:
             yield "EFT / proxy-tuning", ProxyTuning(expert, anti_expert)
 
 
-def baseline_rows(job: Job, stages: Stages, base: Outcome) -> list[dict[str, Any]]:
+def baseline_rows(job: Job, stages: Stages, base: Measurement) -> list[dict[str, Any]]:
     """A line of the table for each baseline, on the same test prompts.
 
     Args:
@@ -63,7 +64,7 @@ def baseline_rows(job: Job, stages: Stages, base: Outcome) -> list[dict[str, Any
             row(
                 name,
                 "reference",
-                outcome,
+                [outcome],
                 base,
                 raw=None,
                 relative=None,

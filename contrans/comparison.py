@@ -9,10 +9,11 @@ from contrans.concept import reliability
 from contrans.control import NoControl, Steer, matched_norm, random_like, with_norms
 from contrans.core.version import __version__
 from contrans.diagnostics import Diagnosis, diagnose
+from contrans.evaluation import Measurement
 from contrans.job import Job
 from contrans.openings import openings
 from contrans.search import PAPER_GRID, RELATIVE_GRID, Point, choose, sweep
-from contrans.stages import Outcome, Stages, point, row, with_strength
+from contrans.stages import Stages, point, row, with_strength
 from contrans.transfer import assume_model, transplant
 from contrans.types import ConceptVector, LinearMap
 from contrans.verdict import STRONGEST, verdict
@@ -212,7 +213,7 @@ def _search(
     job: Job,
     stages: Stages,
     vectors: dict[Pair, ConceptVector],
-    base: Outcome,
+    base: Measurement,
     stage: str,
 ) -> list[Point]:
     """Every strength of every vector on validation prompts, within the budget."""
@@ -254,7 +255,7 @@ def _search(
 
 
 def _tuned(
-    job: Job, stages: Stages, vector: ConceptVector, pair: Pair, base: Outcome
+    job: Job, stages: Stages, vector: ConceptVector, pair: Pair, base: Measurement
 ) -> Planted:
     """A vector at its own best validation strength, at the layers of the main job."""
     points = _search(job, stages, {pair: vector}, base, "search, references")
@@ -271,7 +272,7 @@ def _shuffled(job: Job, stages: Stages, main: Planted, draw: int) -> Planted:
 
 
 def _plan(
-    job: Job, stages: Stages, main: Planted, base: Outcome
+    job: Job, stages: Stages, main: Planted, base: Measurement
 ) -> list[tuple[str, str, list[Planted]]]:
     """What is tested: name, kind, and the draws that are averaged."""
     pair, chosen = main.layers, job.settings.method
@@ -296,14 +297,14 @@ def _plan(
 
 
 def _rows(
-    job: Job, stages: Stages, main: Planted, validate_base: Outcome
-) -> tuple[list[dict[str, Any]], Outcome]:
+    job: Job, stages: Stages, main: Planted, validate_base: Measurement
+) -> tuple[list[dict[str, Any]], Measurement]:
     """Test prompts, touched once: the table, and the outcome without an edit."""
     lm, task, seed = job.target, job.test_task, job.settings.seed
     plan = _plan(job, stages, main, validate_base)
     total = 1 + sum(len(draws) for *_, draws in plan)
     base = stages.outcome(lm, task, NoControl(), job.fluent_test)
-    rows = [row("no edit", "base", base, base, raw=None, relative=None, seed=seed)]
+    rows = [row("no edit", "base", [base], base, raw=None, relative=None, seed=seed)]
     done = 1
     for name, kind, draws in plan:
         outcomes = []
@@ -314,7 +315,7 @@ def _rows(
         line = row(
             name,
             kind,
-            Outcome.average(outcomes),
+            outcomes,
             base,
             raw=draws[0].raw,
             relative=draws[0].relative,

@@ -20,13 +20,11 @@ from torch import Tensor
 from contrans.edits import (
     Control as Control,
     NoControl as NoControl,
-    cache_key,
     residual_edits,
 )
 from contrans.hooks import Edit, edit_residual
 from contrans.models import LM
 from contrans.seeds import generator
-from contrans.store import tensor_digest
 from contrans.types import ConceptVector, Unit, Where
 
 SAFE_RELATIVE_STRENGTH = 1.0
@@ -126,19 +124,18 @@ class Steer:
 
     @property
     def cache_key(self) -> dict[str, Any]:
-        """Everything that this control does, as JSON: what is added where."""
+        """Everything that this control does: what is added where."""
         layers = self.vector.layers if self.layers is None else tuple(self.layers)
         pushes: dict[str, Any] = {}
         if all(layer >= 0 for layer in layers):
             for layer, push in self.pushes().items():
-                pushes[str(layer)] = tensor_digest(push)
+                pushes[str(layer)] = push
         else:  # which blocks those are, the model alone can say
-            norms = self.vector.norms
             pushes |= {
                 "layers": list(layers),
                 "of": list(self.vector.layers),
-                "directions": tensor_digest(self.vector.directions),
-                "norms": None if norms is None else tensor_digest(norms),
+                "directions": self.vector.directions,
+                "norms": self.vector.norms,
                 "strength": [self.strength, self.unit],
             }
         return {
@@ -263,11 +260,6 @@ class Composed:
             for layer, edit in edits.items():
                 found[layer] = _both(found[layer], edit) if layer in found else edit
         return found
-
-    @property
-    def cache_key(self) -> list[Any]:
-        """Those of the parts."""
-        return [cache_key(part) for part in self.parts]
 
     def additions(self) -> tuple[Steer, ...] | None:
         """The vectors that the parts add; None where one of them does anything else."""

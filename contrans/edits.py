@@ -5,7 +5,8 @@ built-in ones take part in, wherever it was written:
 
 - `residual_edits(lm)`: measured together with others, the blocks below its lowest edit
   run once for all of them (`contrans.resume`);
-- `cache_key`: what was measured under it is kept, and found again.
+- `cache_key`: what was measured under it is kept, and found again; a dataclass needs
+  none where its fields say everything.
 """
 
 from collections.abc import Mapping
@@ -49,7 +50,7 @@ class KeyedControl(Control, Protocol):
 
     @property
     def cache_key(self) -> Any:
-        """Everything that the control does, as JSON; other controls, other keys."""
+        """Everything that the control does; see `contrans.cache.described`."""
         ...
 
 
@@ -85,20 +86,3 @@ def residual_edits(control: Control, lm: LM) -> Mapping[int, Edit] | None:
 def shares_lower_blocks(control: Control, lm: LM) -> bool:
     """Whether a control can be measured together with others in one pass."""
     return residual_edits(control, lm) is not None
-
-
-def cache_key(control: Control) -> Any:
-    """Everything that a control does, as JSON.
-
-    Raises:
-        TypeError: for a control that does not say.
-    """
-    try:
-        return control.cache_key  # type: ignore[attr-defined]
-    except AttributeError as error:
-        if error.name != "cache_key":
-            raise
-        raise TypeError(
-            f"a {type(control).__name__} has no cache key, so nothing measured under it "
-            "can be kept; give it a property `cache_key` that says all it does as JSON"
-        ) from None

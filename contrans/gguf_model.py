@@ -17,9 +17,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from contrans.cache import cache_folder
 from contrans.files import sync, write_text
 from contrans.gguf_file import GgufFile, open_gguf, require_gguf
-from contrans.store import cache_folder
 
 SCHEMA = 1
 """Changes when the conversion does; folders of another one are not used."""

@@ -22,9 +22,9 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
+from contrans.cache import cache_folder
 from contrans.files import atomic, write_text
 from contrans.registry import unknown
-from contrans.store import cache_folder
 
 Progress = Callable[[int, int], None]
 """Called with (bytes there, bytes in all)."""

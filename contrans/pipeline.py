@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from contrans import zoo
+from contrans.cache import Cache, cache_folder
 from contrans.comparison import compare
 from contrans.core.version import __version__
 from contrans.files import digest, finite, write_json, write_text
@@ -21,7 +22,7 @@ from contrans.library.concepts import pin_concept
 from contrans.locate import locate
 from contrans.settings import Settings
 from contrans.stages import StageProgress, Stages
-from contrans.store import Cache, cache_folder, save
+from contrans.store import save
 from contrans.types import ConceptVector
 
 

@@ -13,20 +13,15 @@ import numpy as np
 import torch
 
 from contrans.activations import collect, residual_norms
+from contrans.cache import Cache, cache_key
 from contrans.control import Control
-from contrans.evaluation import Task, bootstrap, paired_difference
-from contrans.evaluation.fluency import perplexity_under
-from contrans.evaluation.task import Sweepable, measure_under
+from contrans.evaluation import Measurement, Task, bootstrap, paired_difference
+from contrans.evaluation.measure import is_known, measure
+from contrans.evaluation.task import Sweepable
 from contrans.files import digest
 from contrans.linear_map import Fits
 from contrans.models import LM
-from contrans.outcomes import (
-    Outcome as Outcome,
-    measure_key,
-    record,
-)
 from contrans.search import Point
-from contrans.store import Cache, tensor_digest
 from contrans.types import (
     ConceptVector,
     HiddenStates,
@@ -82,14 +77,7 @@ class Stages:
         pieces = []
         for start in range(0, len(texts), CHUNK):
             piece = list(texts[start : start + CHUNK])
-            key = {
-                "stage": "collect",
-                "model": lm.fingerprint,
-                "tokenizer": lm.tokenizer_hash,
-                "dtype": str(lm.dtype),
-                "layers": list(layers),
-                "texts": digest(piece),
-            }
+            key = cache_key("collect", lm=lm, layers=list(layers), texts=piece)
 
             def make(piece: list[str] = piece, start: int = start) -> HiddenStates:
                 return collect(
@@ -121,7 +109,7 @@ class Stages:
 
     def norms(self, lm: LM, texts: Sequence[str]) -> dict[int, float]:
         """Mean residual norms per layer (H9)."""
-        key = {"stage": "norms", "model": lm.fingerprint, "texts": digest(list(texts))}
+        key = cache_key("norms", lm=lm, texts=list(texts))
         found = self.cache.json(key, lambda: list(residual_norms(lm, texts).values()))
         return dict(enumerate(found))
 
@@ -141,16 +129,16 @@ class Stages:
         the source layer: ask in the order of source layers.
         """
         s, t = layers
-        key = {
-            "stage": "map",
-            "x": tensor_digest(x.at(s)),
-            "y": tensor_digest(y.at(t)),
-            "layers": [s, t],
-            "models": [x.model, y.model],
-            "method": method,
-            "seed": seed,
-            "shuffle": shuffle,
-        }
+        key = cache_key(
+            "map",
+            x=x.at(s),
+            y=y.at(t),
+            layers=layers,
+            models=(x.model, y.model),
+            method=method,
+            seed=seed,
+            shuffle=shuffle,
+        )
 
         def make() -> LinearMap:
             known = self._fits
@@ -166,9 +154,9 @@ class Stages:
 
     def outcome(
         self, lm: LM, task: Task, control: Control, texts: Sequence[str]
-    ) -> Outcome:
+    ) -> Measurement:
         """The task and the perplexity under exactly the same edit."""
-        return self.outcomes(lm, task, [control], texts)[0]
+        return measure(task, lm, [control], texts, cache=self.cache)[0]
 
     def first(
         self,
@@ -176,48 +164,19 @@ class Stages:
         task: Task,
         controls: Sequence[Control],
         texts: Sequence[str],
-    ) -> Outcome:
+    ) -> Measurement:
         """The outcome of the first control; if it is new, the others come with it.
 
         Strengths that follow cost little in the same pass, where the task allows it.
         """
-        known = self.cache.has_json(measure_key(lm, task, controls[0], texts))
-        alone = known or not isinstance(task, Sweepable)
-        return self.outcomes(lm, task, controls[:1] if alone else controls, texts)[0]
-
-    def outcomes(
-        self,
-        lm: LM,
-        task: Task,
-        controls: Sequence[Control],
-        texts: Sequence[str],
-    ) -> list[Outcome]:
-        """The same under several controls; those not known yet in one pass."""
-        keys = [measure_key(lm, task, control, texts) for control in controls]
-        new = [i for i, key in enumerate(keys) if not self.cache.has_json(key)]
-        made: dict[int, dict[str, Any]] = {}
-
-        def make(index: int) -> dict[str, Any]:
-            if index not in made:
-                batch = new if index in new else [index]
-                some = [controls[i] for i in batch]
-                measured = measure_under(task, lm, some)
-                fluency = perplexity_under(lm, texts, some)
-                for i, one, cost in zip(batch, measured, fluency, strict=True):
-                    made[i] = record(task, one, cost)
-            return made[index]
-
-        outcomes = []
-        for index, key in enumerate(keys):
-            found = self.cache.json(key, lambda index=index: make(index))
-            tuples = {name: tuple(found[name]) for name in ("values", "notes")}
-            outcomes.append(Outcome(**(found | tuples)))
-        return outcomes
+        known = is_known(task, lm, controls[0], texts, self.cache)
+        some = controls if isinstance(task, Sweepable) and not known else controls[:1]
+        return measure(task, lm, some, texts, cache=self.cache)[0]
 
 
 def point(
-    outcome: Outcome,
-    base: Outcome,
+    outcome: Measurement,
+    base: Measurement,
     *,
     layers: tuple[int, int],
     raw: float,
@@ -226,9 +185,8 @@ def point(
     seed: int,
 ) -> Point:
     """An outcome on validation prompts, as the search wants it."""
-    values, before = np.array(outcome.values), np.array(base.values)
-    change = sign * (values - before)
-    mean, low, high = bootstrap(values, seed=seed)
+    change = sign * (outcome.values - base.values)
+    mean, low, high = bootstrap(outcome.values, seed=seed)
     return Point(
         source=layers[0],
         target=layers[1],
@@ -246,21 +204,21 @@ def point(
 def row(
     name: str,
     kind: str,
-    outcome: Outcome,
-    base: Outcome,
+    draws: Sequence[Measurement],
+    base: Measurement,
     *,
     raw: float | None,
     relative: float | None,
     seed: int,
 ) -> dict[str, Any]:
-    """One line of the effect table."""
-    mean, low, high = bootstrap(np.array(outcome.values), seed=seed)
+    """One line of the effect table: item by item the mean over draws of a control."""
+    values = np.mean([draw.values for draw in draws], axis=0)
+    mean, low, high = bootstrap(values, seed=seed)
     difference = None
     if kind != "base":
-        d, d_low, d_high = paired_difference(
-            np.array(outcome.values), np.array(base.values), seed=seed
-        )
+        d, d_low, d_high = paired_difference(values, base.values, seed=seed)
         difference = {"value": d, "low": d_low, "high": d_high}
+    perplexity = float(np.mean([draw.perplexity for draw in draws]))
     return {
         "name": name,
         "kind": kind,
@@ -270,11 +228,14 @@ def row(
         "low": low,
         "high": high,
         "difference": difference,
-        "extra": dict(outcome.extra),
+        "extra": {
+            name: float(np.mean([draw.extra[name].mean() for draw in draws]))
+            for name in draws[0].extra
+        },
         "perplexity": {
-            "value": outcome.perplexity,
-            "stderr": outcome.perplexity_stderr,
-            "ratio": outcome.perplexity / base.perplexity,
+            "value": perplexity,
+            "stderr": float(np.mean([draw.perplexity_stderr for draw in draws])),
+            "ratio": perplexity / base.perplexity,
         },
     }
 

@@ -4,9 +4,7 @@ An artefact is a safetensors file whose header carries its provenance as JSON. P
 is neither written nor read.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +16,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from contrans.core.version import __version__
-from contrans.files import atomic, digest, write_text
+from contrans.files import atomic
 from contrans.types import (
     ConceptVector,
     FitReport,
@@ -227,78 +225,3 @@ def load(path: str | Path, kind: str | None = None) -> Any:
         return _KINDS[found][2](tensors, meta)
     except (KeyError, TypeError) as error:
         raise _damaged(Path(path), error) from error
-
-
-class Cache:
-    """A folder of results, each under the hash of everything it depends on.
-
-    Artefacts are safetensors, plain values JSON. Deleting the folder is always safe.
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        self.hits = 0
-        self.misses = 0
-
-    def artefact(self, key: Any, make: Callable[[], Any]) -> Any:
-        """The artefact under `key`, made and kept on first use."""
-        return self._get(key, make, ".safetensors", load, save)
-
-    def has_json(self, key: Any) -> bool:
-        """Whether there is a plain value under `key` (it may turn out damaged)."""
-        return (self.folder / f"{digest(key)}.json").exists()
-
-    def json(self, key: Any, make: Callable[[], Any]) -> Any:
-        """The plain value under `key`, made and kept on first use.
-
-        It is the same on every use, as JSON gives it back: tuples are lists, keys are
-        texts. NaN and infinity stay what they are.
-        """
-        return self._get(
-            key,
-            lambda: json.loads(json.dumps(make())),
-            ".json",
-            lambda path: json.loads(path.read_text(encoding="utf-8")),
-            lambda value, path, force: write_json(path, value, force=force),
-        )
-
-    def _get(
-        self,
-        key: Any,
-        make: Callable[[], Any],
-        suffix: str,
-        read: Callable[[Path], Any],
-        write: Callable[..., None],
-    ) -> Any:
-        path = self.folder / (digest(key) + suffix)
-        if path.exists():
-            try:
-                value = read(path)
-            except (ValueError, OSError):
-                path.unlink(missing_ok=True)  # damaged: make it again
-            else:
-                self.hits += 1
-                return value
-        value = make()
-        self.misses += 1
-        write(value, path, force=True)
-        return value
-
-
-def write_json(path: Path, value: Any, *, force: bool = False) -> None:
-    """Write JSON for ourselves: NaN and infinity stay, where others would want null."""
-    write_text(path, json.dumps(value, indent=2) + "\n", force=force)
-
-
-def cache_folder() -> Path:
-    """Where stages are cached: `$CONTRANS_CACHE`, or `~/.cache/contrans`."""
-    chosen = os.environ.get("CONTRANS_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "contrans"
-
-
-def tensor_digest(tensor: Tensor) -> str:
-    """A short content hash of a tensor."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    raw = flat.view(torch.uint8).numpy().tobytes()
-    form = f"{tuple(tensor.shape)}{tensor.dtype}".encode()
-    return hashlib.sha256(form + raw).hexdigest()[:20]

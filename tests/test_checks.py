@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from contrans.checks import Report, SuiteError, output, parse_suite
+from contrans.cache import Cache
+from contrans.checks import Report, SuiteError, parse_suite
 from contrans.checks.baseline import check_place, read_baseline, write_baseline
 from contrans.checks.judging import (
     Place,
@@ -17,13 +18,16 @@ from contrans.checks.judging import (
     judge_bound,
     judge_controls,
 )
-from contrans.checks.measure import Measured, check_finite
 from contrans.checks.running import plan, run_suite
 from contrans.checks.sources import find, find_file, get_task
 from contrans.checks.suite import Bound, Controls
 from contrans.checks.vectors import find_vector, read_vector
 from contrans.control import NoControl
-from contrans.store import Cache, save
+from contrans.data import load_concept
+from contrans.evaluation import EmotionTask, Measurement, make_task
+from contrans.evaluation.measure import Measurements, check_finite
+from contrans.report import checks as output
+from contrans.store import save
 from contrans.types import ConceptVector
 
 GOOD = """
@@ -44,11 +48,16 @@ checks:
 PLACE = Place("m", "v", "t", sign=1.0, seed=0, confidence=0.95)
 
 
-def measured(values, items="same", **fields) -> Measured:
-    return Measured(tuple(map(float, values)), metric="accuracy", items=items, **fields)
+def measured(values, items="same", **fields) -> Measurement:
+    values = np.array(values, dtype=float)
+    return Measurement(values, metric="accuracy", items=items, **fields)
 
 
-def answers(rate: float, n: int = 100, seed: int = 0) -> Measured:
+def texts_of(losses, **fields) -> Measurement:
+    return Measurement(np.zeros(0), metric="perplexity", losses=losses, **fields)
+
+
+def answers(rate: float, n: int = 100, seed: int = 0) -> Measurement:
     drawn = np.random.default_rng(seed).random(n) < rate
     return measured(drawn, items=f"prompts {seed}")
 
@@ -157,8 +166,8 @@ def test_a_side_effect_bound_of_an_untouched_task_passes_with_enough_items():
 
 def test_ratios_of_perplexity():
     units = np.random.default_rng(0).integers(5, 50, 50)
-    base = Measured((), tuple((2.0 * u, float(u)) for u in units), "perplexity")
-    now = Measured((), tuple((2.1 * u, float(u)) for u in units), "perplexity")
+    base = texts_of(tuple((2.0 * u, float(u)) for u in units))
+    now = texts_of(tuple((2.1 * u, float(u)) for u in units))
     (case,) = judge_bound(PLACE, "ratio", Bound(max=1.2), now, base)
     assert case.status == "pass"
     assert case.value == pytest.approx(np.exp(0.1))
@@ -202,8 +211,8 @@ def test_a_clear_regression_fails_however_many_tasks_there_are(tasks, confidence
     texts = tuple((40.0 + i, 20.0) for i in range(30))
     worse = tuple((loss + 20 + i % 3, n) for i, (loss, n) in enumerate(texts))
     place = replace(PLACE, confidence=confidence)
-    now = [bad, Measured((), worse), *[good] * (tasks - 1)]
-    then = [good, Measured((), texts), *[good] * (tasks - 1)]
+    now = [bad, texts_of(worse), *[good] * (tasks - 1)]
+    then = [good, texts_of(texts), *[good] * (tasks - 1)]
     cases = judge_baseline([(place, False)] * len(now), now, then, tolerance=0.0)
     assert [case.status for case in cases] == ["fail"] * 2 + ["pass"] * (tasks - 1)
 
@@ -239,7 +248,7 @@ def test_few_items_are_as_uncertain_where_less_is_better():
 
 def test_what_differs_is_not_compared_and_the_reason_is_told():
     good, bad = measured(np.ones(30)), measured(np.zeros(30))
-    text = Measured((), ((8.0, 4.0),) * 9, "perplexity", (), "a", "texts")
+    text = texts_of(((8.0, 4.0),) * 9, tokenizer="a", items="texts")
     for now, then, said in (
         (replace(bad, metric="positive preferred"), good, "holds accuracy, not positi"),
         (text, good, "holds accuracy, not perplexity"),
@@ -267,7 +276,7 @@ def test_noise_fails_no_build():
 def test_rounding_on_another_machine_is_no_regression():
     losses = tuple((40.0 + i, 20.0) for i in range(50))
     moved = tuple((loss * (1 + 1e-6), n) for loss, n in losses)
-    then, now = (Measured((), x, tokenizer="a") for x in (losses, moved))
+    then, now = (texts_of(x, tokenizer="a") for x in (losses, moved))
     (case,) = judge_baseline([(PLACE, False)], [now], [then], tolerance=0.0)
     assert case.status == "pass"
     other = replace(then, tokenizer="b")
@@ -281,7 +290,7 @@ def test_perplexities_of_different_tokenizers_are_compared_by_the_byte():
     from contrans.ab import _units
 
     one, two = (
-        Measured((), ((8.0, count),), "perplexity", (), name)
+        texts_of(((8.0, count),), tokenizer=name)
         for count, name in ((4.0, "a"), (2.0, "b"))
     )
     assert _units(one, two, [16]) == [[(8.0, 16.0)], [(8.0, 16.0)]]
@@ -291,12 +300,13 @@ def test_perplexities_of_different_tokenizers_are_compared_by_the_byte():
 def test_baselines_come_back_as_they_were(tmp_path):
     found = {
         ("m", "v", "t"): answers(0.3),
-        ("m", None, "text"): Measured(
-            (), ((1 / 3, 4.0),), "perplexity", (), "tok", "x"
-        ),
+        ("m", None, "text"): texts_of(((1 / 3, 4.0),), tokenizer="tok", items="x"),
     }
     write_baseline(tmp_path / "b.json", "mine", found)
-    assert read_baseline(tmp_path / "b.json") == found
+    again = read_baseline(tmp_path / "b.json")
+    assert {k: m.as_json() for k, m in again.items()} == {
+        k: m.as_json() for k, m in found.items()
+    }
     assert len((tmp_path / "b.json").read_text().splitlines()) == 4
     with pytest.raises(FileNotFoundError, match="--update-baseline"):
         read_baseline(tmp_path / "none.json")
@@ -318,7 +328,7 @@ def test_only_a_baseline_is_written_over(tmp_path):
 
 
 def test_a_baseline_holds_no_nan(tmp_path):
-    broken = Measured((), ((float("nan"), 4.0), (1.0, 4.0)), "perplexity")
+    broken = texts_of(((float("nan"), 4.0), (1.0, 4.0)))
     with pytest.raises(ValueError, match="text under v in m: 1 of 2 numbers are NaN"):
         write_baseline(tmp_path / "b.json", "mine", {("m", "v", "text"): broken})
     assert not (tmp_path / "b.json").exists()
@@ -332,18 +342,15 @@ def test_a_baseline_holds_no_nan(tmp_path):
 
 
 def test_nan_says_the_same_from_the_cache(tmp_path, monkeypatch, gpt2):
-    """Also from a cache that has null in its place."""
-    from contrans.checks import measure
-
-    found = {"values": [1.0, float("nan")], "losses": [[None, 3.0]]}
-    monkeypatch.setattr(
-        measure, "_measure", lambda *_: found | {"metric": "m", "notes": []}
-    )
-    for _ in range(2):
-        fresh = measure.Measurements(Cache(tmp_path))
-        got = fresh.get(gpt2, measure.Fluency(("a",)), NoControl())
-        with pytest.raises(ValueError, match="a text: 2 of 3 numbers are NaN"):
-            check_finite(got, "a text")
+    found = Measurement(np.array([1.0, np.nan, np.inf]))
+    task = make_task(load_concept("anger"), "test", limit=3)
+    monkeypatch.setattr(EmotionTask, "measure_under", lambda *_: [found])
+    for counts in ((1, 0), (0, 1)):
+        fresh = Measurements(Cache(tmp_path))
+        got = fresh.get(gpt2, task, NoControl())
+        assert (fresh.measured, fresh.cached) == counts
+        with pytest.raises(ValueError, match="anger: 2 of 3 numbers are NaN"):
+            check_finite(got, "anger")
 
 
 def test_a_folder_of_the_name_does_not_hide_a_concept(tmp_path):

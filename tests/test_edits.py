@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from contrans.cache import Cache, described
 from contrans.control import NoControl, Steer, additions, compose
-from contrans.edits import Control, cache_key, residual_edits, shares_lower_blocks
-from contrans.evaluation import forwards, reading
+from contrans.data.pairs import Item
+from contrans.edits import Control, residual_edits, shares_lower_blocks
+from contrans.evaluation import ChoicesTask, forwards, reading
+from contrans.evaluation.measure import measure
 from contrans.evaluation.scoring import score_continuations, score_continuations_under
 from contrans.hooks import edit_residual
-from contrans.outcomes import measure_key
 
 SAME = 1e-5
 """Sums of float32 log-probabilities."""
@@ -85,27 +87,15 @@ def test_a_new_control_shares_the_blocks_below_its_edits(llama, monkeypatch):
 
 
 def test_a_new_control_is_kept_under_its_key(llama, tmp_path):
-    from contrans.data.pairs import Item
-    from contrans.evaluation import ChoicesTask
-    from contrans.stages import Stages
-    from contrans.store import Cache
-
     task = ChoicesTask((Item("a", "The dog saw", (" a house", " rain"), 0),))
-    texts = ["the dog saw a red house"]
-
-    def entries():
-        return sorted(p for p in tmp_path.rglob("*") if p.is_file())
-
-    first = Stages(Cache(tmp_path)).outcomes(llama, task, [Damped(0.8)], texts)
-    kept = entries()
-    assert kept
-    again = Stages(Cache(tmp_path)).outcomes(llama, task, [Damped(0.8)], texts)
-    assert again == first
-    assert entries() == kept
-    Stages(Cache(tmp_path)).outcomes(llama, task, [Damped(0.7)], texts)
-    assert len(entries()) > len(kept)
-    keys = [measure_key(llama, task, c, texts) for c in (Damped(0.8), Damped(0.7))]
-    assert keys[0] != keys[1]
+    texts, cache = ["the dog saw a red house"], Cache(tmp_path)
+    [first] = measure(task, llama, [Damped(0.8)], texts, cache=cache)
+    assert (cache.hits, cache.misses) == (0, 2)
+    [again] = measure(task, llama, [Damped(0.8)], texts, cache=cache)
+    assert again.as_json() == first.as_json()
+    assert (cache.hits, cache.misses) == (2, 2)
+    measure(task, llama, [Damped(0.7)], texts, cache=cache)
+    assert cache.misses == 4
 
 
 def test_composed_controls_share_if_all_their_parts_do(llama, make_vector):
@@ -143,13 +133,13 @@ def test_keys_tell_controls_apart(llama, make_vector):
         compose(Steer(vector), Damped(0.8)),
         compose(Damped(0.8), Steer(vector)),
     ]
-    keys = [repr(cache_key(control)) for control in controls]
+    keys = [repr(described(control)) for control in controls]
     assert len(set(keys)) == len(keys)
-    assert cache_key(Steer(2 * vector)) == cache_key(Steer(vector, strength=2.0))
-    with pytest.raises(TypeError, match="Silent has no cache key"):
-        cache_key(Silent())
-    with pytest.raises(TypeError, match="Silent has no cache key"):
-        cache_key(compose(Damped(0.8), Silent()))
+    assert described(Steer(2 * vector)) == described(Steer(vector, strength=2.0))
+    with pytest.raises(TypeError, match="Silent cannot say what it is"):
+        described(Silent())
+    with pytest.raises(TypeError, match="Silent cannot say what it is"):
+        described(compose(Damped(0.8), Silent()))
     assert isinstance(Silent(), Control)
 
 
@@ -160,7 +150,7 @@ def test_an_error_inside_a_key_is_not_taken_for_a_missing_one():
             return self.nothing
 
     with pytest.raises(AttributeError, match="nothing"):
-        cache_key(Broken())
+        described(Broken())
 
 
 def test_additions_are_those_of_all_parts(llama, make_vector):

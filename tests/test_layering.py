@@ -17,7 +17,7 @@ FLOORS = [
         "files",
         "prefix_tree",
     },
-    {"anatomy", "store", "mapped", "data", "zoo", "models", "library"}
+    {"anatomy", "cache", "store", "mapped", "data", "zoo", "models", "library"}
     | {"gguf_file", "gguf_model", "named_models", "locate"},
     {"patching", "calls", "hooks", "hooks_logits", "resume", "packing"},
     {"passes", "narrow", "edits"},

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.stats import binomtest
 
+from contrans.cache import described
 from contrans.control import NoControl, compose
-from contrans.edits import cache_key
 from contrans.recipes import RECIPES, chosen
 from contrans.recipes.claims import (
     Claim,
@@ -225,7 +225,8 @@ def test_a_model_may_be_a_plain_name():
 
 
 def test_composed_controls_have_a_key_for_every_part():
-    assert cache_key(compose(NoControl(), NoControl())) == ["none", "none"]
+    none = described(NoControl())
+    assert described(compose(NoControl(), NoControl()))["fields"]["parts"] == [none] * 2
 
 
 def test_claims_are_values():

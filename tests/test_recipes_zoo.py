@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from contrans import zoo
+from contrans.cache import Cache
 from contrans.evaluation import choices
 from contrans.models import LM
 from contrans.recipes import RECIPES
@@ -18,7 +19,6 @@ from contrans.recipes.running import claims_of, run_recipes
 from contrans.recipes.subjects import emotion, fairness, honesty
 from contrans.recipes.table8 import lens
 from contrans.stages import Stages
-from contrans.store import Cache
 from tests.recipe_plans import quick_plan
 
 pytestmark = pytest.mark.skipif(not zoo.names(), reason="weights are not trained yet")

@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import contrans as ct
+from contrans.cache import Cache, cache_folder, tensor_digest
 from contrans.files import atomic, digest, write_json
 from contrans.linear_map import METHODS, fit_linear_map
-from contrans.store import Cache, cache_folder, load, read_header, save, tensor_digest
+from contrans.store import load, read_header, save
 from contrans.types import ConceptVector, HiddenStates, PairedStates
 
 

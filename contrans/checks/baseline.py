@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from contrans.checks.measure import Measured, check_finite
+import numpy as np
+
 from contrans.core.version import __version__
+from contrans.evaluation import Measurement
+from contrans.evaluation.measure import check_finite
 from contrans.files import write_text
 
 KIND = "check-baseline"
@@ -34,7 +37,9 @@ def check_place(path: str | Path) -> None:
         )
 
 
-def write_baseline(path: str | Path, suite: str, found: Mapping[Key, Measured]) -> None:
+def write_baseline(
+    path: str | Path, suite: str, found: Mapping[Key, Measurement]
+) -> None:
     """Write a baseline, one line per measurement, so that a diff can be read.
 
     Raises:
@@ -52,7 +57,7 @@ def write_baseline(path: str | Path, suite: str, found: Mapping[Key, Measured]) 
                 "metric": entry.metric,
                 "tokenizer": entry.tokenizer,
                 "items": entry.items,
-                "values": entry.values,
+                "values": entry.values.tolist(),
                 "losses": entry.losses,
             },
             allow_nan=False,
@@ -64,7 +69,7 @@ def write_baseline(path: str | Path, suite: str, found: Mapping[Key, Measured]) 
     write_text(Path(path), text, force=True)
 
 
-def read_baseline(path: str | Path) -> dict[Key, Measured]:
+def read_baseline(path: str | Path) -> dict[Key, Measurement]:
     """A baseline as `write_baseline` left it.
 
     Raises:
@@ -82,8 +87,8 @@ def read_baseline(path: str | Path) -> dict[Key, Measured]:
         if value["kind"] != KIND:
             raise ValueError(f"its kind is {value['kind']!r}")
         found = {
-            (entry["model"], entry["vector"], entry["task"]): Measured(
-                values=tuple(float(v) for v in entry["values"]),
+            (entry["model"], entry["vector"], entry["task"]): Measurement(
+                values=np.array(entry["values"], dtype=np.float64),
                 losses=tuple((float(loss), float(n)) for loss, n in entry["losses"]),
                 metric=entry["metric"],
                 tokenizer=entry["tokenizer"],

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
-from contrans.checks.measure import FLUENCY, Measured
 from contrans.checks.suite import Bound, Controls
+from contrans.evaluation import Measurement
+from contrans.evaluation.fluency import FLUENCY
 from contrans.evaluation.paired import (
     Difference,
     holm,
@@ -62,7 +61,7 @@ class Place:
 
 
 def judge_bound(
-    place: Place, kind: str, bound: Bound, now: Measured, base: Measured | None
+    place: Place, kind: str, bound: Bound, now: Measurement, base: Measurement | None
 ) -> list[Case]:
     """Cases of a lower and an upper bound on an effect, a score or a ratio."""
     found = _estimate(place, kind, now, base)
@@ -84,7 +83,7 @@ def _side(right: bool, wrong: bool) -> Status:
 
 
 def _estimate(
-    place: Place, kind: str, now: Measured, base: Measured | None
+    place: Place, kind: str, now: Measurement, base: Measurement | None
 ) -> Difference:
     options = {"seed": place.seed, "confidence": place.confidence}
     if now.losses:
@@ -92,17 +91,17 @@ def _estimate(
         against = base.losses if kind == "ratio" and base is not None else alone
         return ratio_of_perplexities(now.losses, against, **options)
     if kind == "score" or base is None:
-        return single(np.array(now.values), **options)
+        return single(now.values, **options)
     return _gain(place, now, base)
 
 
-def _gain(place: Place, now: Measured, then: Measured) -> Difference:
+def _gain(place: Place, now: Measurement, then: Measurement) -> Difference:
     """Now minus then, a gain above zero; paired where the items are the same.
 
     Where less is better the sides are swapped, so that scores stay as they are and
     those of 0 and 1 are still known as such.
     """
-    sides = [np.array(now.values), np.array(then.values)]
+    sides = [now.values, then.values]
     if place.sign < 0:
         sides.reverse()
     same = now.items == then.items and len(now.values) == len(then.values)
@@ -113,9 +112,9 @@ def _gain(place: Place, now: Measured, then: Measured) -> Difference:
 def judge_controls(
     place: Place,
     controls: Controls,
-    now: Measured,
-    base: Measured,
-    draws: Sequence[Measured],
+    now: Measurement,
+    base: Measurement,
+    draws: Sequence[Measurement],
 ) -> list[Case]:
     """The vector against random ones of its length; every draw counts."""
     ahead = [_gain(place, now, draw) for draw in draws]
@@ -144,8 +143,8 @@ def _worst(found: Sequence[Status]) -> Status:
 
 def judge_baseline(
     places: Sequence[tuple[Place, bool]],
-    now: Sequence[Measured],
-    before: Sequence[Measured | None],
+    now: Sequence[Measurement],
+    before: Sequence[Measurement | None],
     *,
     tolerance: float,
 ) -> list[Case]:
@@ -186,7 +185,7 @@ def judge_baseline(
     return cases
 
 
-def _unlike(new: Measured, old: Measured | None) -> str | None:
+def _unlike(new: Measurement, old: Measurement | None) -> str | None:
     """Why two measurements cannot be compared; None where they can."""
     if old is None:
         return "not in the baseline"
@@ -199,7 +198,7 @@ def _unlike(new: Measured, old: Measured | None) -> str | None:
     return None
 
 
-def _change(place: Place, new: Measured, old: Measured) -> Difference:
+def _change(place: Place, new: Measurement, old: Measurement) -> Difference:
     """The gain since then; for texts now divided by then."""
     if new.losses:
         options = {"seed": place.seed, "confidence": place.confidence}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from contrans.cache import Cache, cache_folder
 from contrans.checks.baseline import Key, check_place, read_baseline, write_baseline
 from contrans.checks.judging import (
     Case,
@@ -15,7 +16,6 @@ from contrans.checks.judging import (
     judge_bound,
     judge_controls,
 )
-from contrans.checks.measure import Measurable, Measured, Measurements, check_finite
 from contrans.checks.sources import (
     find,
     get_task,
@@ -26,8 +26,9 @@ from contrans.checks.sources import (
 from contrans.checks.suite import Better, Check, Suite, TaskSpec
 from contrans.checks.vectors import find_vector
 from contrans.control import Control, NoControl, random_like
+from contrans.evaluation import Measurement
+from contrans.evaluation.measure import Measurable, Measurements, check_finite
 from contrans.stages import Stages
-from contrans.store import Cache, cache_folder
 
 Arm = tuple[str | None, int | None]
 """A vector and the seed of a random one in its place; (None, None) is no edit."""
@@ -76,7 +77,7 @@ class _Run:
     measurements: Measurements
     stages: Stages
     trust_remote_code: bool
-    found: dict[Job, Measured] = field(default_factory=dict)
+    found: dict[Job, Measurement] = field(default_factory=dict)
 
 
 def run_suite(
@@ -136,7 +137,7 @@ def run_suite(
     for model in dict.fromkeys(model for model, _, _ in jobs):
         _measure_model(run, model, [job for job in jobs if job[0] == model])
         gc.collect()
-    kept: dict[Key, Measured] = {
+    kept: dict[Key, Measurement] = {
         (model, vector, task): measured
         for (model, (vector, draw), task), measured in run.found.items()
         if draw is None
@@ -152,8 +153,8 @@ def run_suite(
         suite.undecided,
         suite.confidence,
         tuple(run.measurements.notes),
-        measured=store.misses,
-        cached=store.hits,
+        measured=run.measurements.measured,
+        cached=run.measurements.cached,
         seconds=round(time.perf_counter() - start, 2),
     )
 
@@ -246,7 +247,7 @@ def _judge(run: _Run, check: Check) -> Iterator[Case]:
 
 
 def _against(
-    run: _Run, now: Mapping[Key, Measured], known: Mapping[Key, Measured]
+    run: _Run, now: Mapping[Key, Measurement], known: Mapping[Key, Measurement]
 ) -> list[Case]:
     """Everything measured under a vector, against the baseline."""
     checked = {

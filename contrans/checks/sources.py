@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from contrans.checks.measure import Fluency, Measurable
 from contrans.checks.suite import ModelSpec, TaskSpec, VectorSpec
 from contrans.checks.vectors import find_vector
 from contrans.concept import concept_vector
@@ -19,6 +18,8 @@ from contrans.evaluation import (
     LikelihoodTask,
     make_task,
 )
+from contrans.evaluation.fluency import Fluency
+from contrans.evaluation.measure import Measurable
 from contrans.evaluation.named import named_task
 from contrans.evaluation.questions import question_task, read_questions
 from contrans.layer_ranges import parse_layers

@@ -91,6 +91,7 @@ def evaluate(
     Each --steer is a row of its own, beside no edit and a random vector of the same
     length; intervals are 95% bootstrap intervals. The baselines of the paper are rows
     too: proxy-tuning (--expert, --anti-expert), an --instruction, an --aligned model.
+    Measurements are cached; after an interruption the same command goes on.
 
     Examples:
       contrans eval zoo/large --concept anger --steer contrans-demo
@@ -115,6 +116,7 @@ def evaluate(
     if out is not None:
         screen.check_new(out, force=force)
     screen.quiet()
+    from contrans.cache import Cache, cache_folder
     from contrans.cli.baselines import baselines, task_settings
     from contrans.cli.steering import load_vectors, steer as control
     from contrans.control import NoControl, random_like
@@ -179,6 +181,7 @@ def evaluate(
             perplexity_texts=texts,
             baseline="no edit",
             seed=seed,
+            cache=Cache(cache_folder()),
             progress=bars.stage("evaluate"),
         )
     found = results.to_json()

@@ -82,10 +82,10 @@ def run(
     names = chosen(name)
     plan = load_plan(models)
     screen.quiet()
+    from contrans.cache import Cache, cache_folder
     from contrans.recipes.running import index, run_recipes
     from contrans.report.sheet import markdown_of
     from contrans.stages import Stages
-    from contrans.store import Cache, cache_folder
 
     with screen.Bars() as bars:
         done = run_recipes(

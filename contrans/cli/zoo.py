@@ -82,10 +82,10 @@ def evidence(
     for name in ("zoo.md", "zoo.json"):
         screen.check_new(out / name, force=force)
     screen.quiet()
+    from contrans.cache import cache_folder
     from contrans.files import write_json, write_text
     from contrans.recipes.zoo_checks import as_json, to_markdown
     from contrans.recipes.zoo_evidence import measure
-    from contrans.store import cache_folder
 
     measured = measure([None, *(models or [])], cache_folder(), progress=screen.note)
     page = to_markdown(measured)

@@ -1,16 +1,19 @@
 """Multiple choice by log-likelihood (MC1): no length normalisation, as published."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from contrans.control import Control, NoControl
 from contrans.data.pairs import Item
 from contrans.evaluation.scoring import continuation_ids, score_continuations_under
-from contrans.evaluation.task import MARGIN, Measurement
+from contrans.evaluation.task import MARGIN, Measurement, cut
 from contrans.hooks_logits import encode_prompts
 from contrans.models import LM
+
+PIECE = 256
+"""Items measured at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,10 @@ class ChoicesTask:
     def texts(self) -> tuple[str, ...]:
         """The prompts."""
         return tuple(item.prompt for item in self.items)
+
+    def pieces(self) -> list["ChoicesTask"]:
+        """So many items at a time."""
+        return [replace(self, items=part) for part in cut(self.items, PIECE)]
 
     def measure(self, lm: LM) -> Measurement:
         """1 where the right option wins; extra: its margin over the best other, in nats.

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from contrans.files import digest
+from contrans.fingerprint import weights_fingerprint
 
 HELD_OUT = 0.2
 """Share of the labelled texts that judges a classifier trained here."""
@@ -43,6 +44,11 @@ class LogisticClassifier:
     """Accuracy, F1 and AUROC on held-out labelled texts, and how many these were."""
     key: str
     """Digest of the training texts, labels and seed."""
+
+    @property
+    def cache_key(self) -> str:
+        """What made it."""
+        return self.key
 
     @property
     def name(self) -> str:
@@ -110,6 +116,14 @@ class HubClassifier:
     """Index of the class whose probability is wanted."""
 
     @property
+    def cache_key(self) -> Any:
+        """Its weights, how its tokenizer splits text, and which class counts."""
+        weights = dict(self.model.named_parameters())
+        vocabulary = sorted(self.tokenizer.get_vocab().items(), key=lambda kv: kv[1])
+        made = weights_fingerprint(weights.items(), lambda name: weights[name].detach())
+        return [made, digest(vocabulary), self.positive]
+
+    @property
     def name(self) -> str:
         """Where it came from, and which class counts."""
         return f"{self.label} (class {self.positive})"
@@ -158,7 +172,7 @@ class HubClassifier:
         try:
             model = AutoModelForSequenceClassification.from_pretrained(str(name)).eval()
             tokens = AutoTokenizer.from_pretrained(str(tokenizer or name))
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: no name that the hub has
             raise FileNotFoundError(
                 f"no classifier {str(name)!r}: neither a folder with config.json nor "
                 "reachable on the hub. Check the spelling and your connection, or use "

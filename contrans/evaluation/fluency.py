@@ -7,12 +7,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from contrans.activations import Progress
-from contrans.edits import Control, NoControl, shares_lower_blocks
+from contrans.edits import Control, NoControl
 from contrans.evaluation.scoring import score_continuations_under
 from contrans.models import LM
 
 WINDOW = 1024
 """Tokens in a window at most; longer texts are read in windows that overlap by half."""
+
+
+FLUENCY = "perplexity"
+"""The metric of a text."""
+Losses = tuple[tuple[float, float], ...]
+"""Per text, (negative log-likelihood in nats, tokens scored)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fluency:
+    """Perplexity on some texts, as a thing to be measured beside tasks."""
+
+    texts: tuple[str, ...]
+    name: str = FLUENCY
+    metric: str = FLUENCY
+    chance: float | None = None
+    higher_is_better: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,21 +89,20 @@ def perplexity(
     [nll], tokens, owners = _losses(
         lm, texts, window, stride, tokens_per_batch=tokens_per_batch, progress=progress
     )
-    return _summary(nll, tokens, owners)
+    return summary(_by_text(nll, tokens, owners, len(texts)))
 
 
-def perplexity_under(
+def losses_under(
     lm: LM, texts: Sequence[str], controls: Sequence[Control]
-) -> list[Perplexity]:
-    """Perplexity under each of several controls, in one pass where they allow it."""
-    if not all(shares_lower_blocks(control, lm) for control in controls):
-        found = []
-        for control in controls:
-            with control.on(lm) as active:  # may be another model, with other tokens
-                found.append(perplexity(active, texts))
-        return found
+) -> list[Losses]:
+    """What `perplexity` is made of, under each of several controls that share a pass.
+
+    Returns:
+        Per control and text, what `text_losses` gives; of a single text the same per
+        window, so that it has a standard error.
+    """
     losses, tokens, owners = _losses(lm, texts, None, None, controls=controls)
-    return [_summary(nll, tokens, owners) for nll in losses]
+    return [_by_text(nll, tokens, owners, len(texts)) for nll in losses]
 
 
 def text_losses(
@@ -114,9 +130,7 @@ def text_losses(
         ValueError: when there is nothing to score at all.
     """
     [nll], tokens, owners = _losses(lm, texts, window, stride, progress=progress)
-    sums = np.zeros((len(texts), 2))
-    np.add.at(sums, owners, np.stack([nll, tokens], axis=1))
-    return [(float(loss), float(count)) for loss, count in sums]
+    return list(_sums(nll, tokens, owners, len(texts)))
 
 
 def _losses(
@@ -167,17 +181,35 @@ def _losses(
     return losses, scores[0].tokens.numpy(), np.array(owners)
 
 
-def _summary(nll: np.ndarray, tokens: np.ndarray, owners: np.ndarray) -> Perplexity:
-    """Ratio estimate over texts (over windows, when there is one text only)."""
-    tokens = tokens.astype(np.float64)
-    mean = float(nll.sum() / tokens.sum())
-    value = math.exp(mean) if mean < 700 else math.inf
-    units = owners if len(np.unique(owners)) > 1 else np.arange(len(owners))
-    index = np.unique(units, return_inverse=True)[1].reshape(-1)
-    residual = np.bincount(index, weights=nll - mean * tokens)
-    n = len(residual)
+def _by_text(
+    nll: np.ndarray, tokens: np.ndarray, owners: np.ndarray, texts: int
+) -> Losses:
+    """Windows added up by text; the windows themselves, when there is one text only."""
+    if texts == 1:
+        owners, texts = np.arange(len(owners)), len(owners)
+    return _sums(nll, tokens, owners, texts)
+
+
+def _sums(nll: np.ndarray, tokens: np.ndarray, owners: np.ndarray, n: int) -> Losses:
+    columns = [
+        np.bincount(owners, weights=x, minlength=n).tolist() for x in (nll, tokens)
+    ]
+    return tuple(zip(*columns, strict=True))
+
+
+def summary(losses: Losses) -> Perplexity:
+    """Perplexity and its standard error: a ratio estimate over texts that were scored.
+
+    Example:
+        >>> summary(((0.0, 2.0), (0.0, 3.0)))
+        Perplexity(value=1.0, stderr=0.0, tokens=5)
+    """
+    nll, tokens = np.array(losses, dtype=np.float64).reshape(-1, 2).T
+    n, total = int((tokens > 0).sum()), float(tokens.sum())
+    mean = float(nll.sum()) / total if total else math.nan
+    value = math.exp(mean) if not mean >= 700 else math.inf
     stderr = math.nan
     if n > 1 and math.isfinite(value):
-        variance = n / (n - 1) * float((residual**2).sum()) / float(tokens.sum()) ** 2
-        stderr = value * math.sqrt(variance)
-    return Perplexity(value, stderr, int(tokens.sum()))
+        residual = nll - mean * tokens
+        stderr = value * math.sqrt(n / (n - 1) * float((residual**2).sum())) / total
+    return Perplexity(value, stderr, int(total))

@@ -8,6 +8,7 @@ once, in windows that overlap.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,12 +17,40 @@ import numpy as np
 
 from contrans.data.documents import Cut, read_documents
 from contrans.evaluation.fluency import text_losses
-from contrans.evaluation.task import Measurement
+from contrans.evaluation.task import Measurement, cut, joined
 from contrans.models import LM
 
 Per = Literal["token", "word"]
 DOCUMENTS = 1000
 """Documents read from the hub, or from a file, where nothing else is said (A.6)."""
+
+
+PIECE = 100
+"""Documents read at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What some documents cost: the pieces that `PerplexityTask` is made of."""
+
+    documents: tuple[str, ...]
+    window: int | None
+    stride: int | None
+    name: str = "costs"
+    metric: str = "nats"
+    chance: float | None = None
+    higher_is_better: bool = False
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The documents."""
+        return self.documents
+
+    def measure(self, lm: LM) -> Measurement:
+        """Summed negative log-likelihood of each; extra: tokens scored."""
+        losses = text_losses(lm, self.documents, window=self.window, stride=self.stride)
+        nll, tokens = np.array(losses, dtype=np.float64).T
+        return Measurement(nll, {"tokens": tokens})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +91,18 @@ class PerplexityTask:
         the variance of the delta method, so that intervals and paired differences of
         documents of unequal length are right.
         """
-        losses = text_losses(lm, self.documents, window=self.window, stride=self.stride)
-        nll, tokens = np.array(losses).T
+        return self.joined([piece.measure(lm) for piece in self.pieces()])
+
+    def pieces(self) -> list["Costs"]:
+        """So many documents at a time."""
+        return [
+            Costs(part, self.window, self.stride) for part in cut(self.documents, PIECE)
+        ]
+
+    def joined(self, parts: Sequence[Measurement]) -> Measurement:
+        """What the costs of all documents make together; see `measure`."""
+        whole = joined(parts)
+        nll, tokens = whole.values, whole.extra["tokens"]
         words = np.array([len(text.split()) for text in self.documents], dtype=float)
         kept = tokens > 0
         counts = (tokens if self.per == "token" else words)[kept]

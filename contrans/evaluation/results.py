@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from contrans.activations import Progress
-from contrans.edits import Control, shares_lower_blocks
-from contrans.evaluation.fluency import Perplexity, perplexity_under
+from contrans.cache import Cache
+from contrans.edits import Control
+from contrans.evaluation.fluency import Perplexity, summary
+from contrans.evaluation.measure import measure, steps
 from contrans.evaluation.statistics import bootstrap, paired_difference
-from contrans.evaluation.task import Measurement, Task, measure_under
+from contrans.evaluation.task import Measurement, Task
 from contrans.models import LM
 
 
@@ -131,6 +133,7 @@ def evaluate(
     perplexity_texts: Sequence[str] | None = None,
     baseline: str | None = None,
     seed: int = 0,
+    cache: Cache | None = None,
     progress: Progress | None = None,
 ) -> Results:
     """Measure every task under every control, and perplexity under the same edits.
@@ -143,7 +146,9 @@ def evaluate(
         baseline: the control to which the others are compared, item by item; None
             takes the first.
         seed: for the bootstrap.
-        progress: called with (measurements done, measurements in all).
+        cache: of finished measurements, by which an interrupted call goes on; None
+            keeps nothing.
+        progress: called with (pieces done, pieces in all).
 
     Raises:
         ValueError: when there is nothing to measure, or the baseline is no control.
@@ -163,29 +168,26 @@ def evaluate(
             f"the baseline {baseline!r} is none of the controls; choose one of "
             f"{', '.join(controls)}"
         )
-    found: dict[tuple[str, str], Measurement] = {}
-    fluency: dict[str, Perplexity] = {}
-    steps = len(controls) * (len(tasks) + bool(perplexity_texts))
+    texts = perplexity_texts or ()
+    total = len(controls) * sum(steps(task) for task in tasks)
+    total += len(controls) * steps(None, texts)
     done = 0
 
     def advance() -> None:
         nonlocal done
         done += 1
         if progress is not None:
-            progress(done, steps)
+            progress(done, total)
 
-    for some in _together(lm, controls):
-        values = [controls[name] for name in some]
-        for task in tasks:
-            measured = measure_under(task, lm, values)
-            for name, one in zip(some, measured, strict=True):
-                found[task.name, name] = one
-                advance()
-        if perplexity_texts:
-            costs = perplexity_under(lm, perplexity_texts, values)
-            for name, cost in zip(some, costs, strict=True):
-                fluency[name] = cost
-                advance()
+    names, values = list(controls), list(controls.values())
+    found: dict[tuple[str, str], Measurement] = {}
+    for task in tasks:
+        measured = measure(task, lm, values, cache=cache, step=advance)
+        found |= {(task.name, name): m for name, m in zip(names, measured, strict=True)}
+    fluency: dict[str, Perplexity] = {}
+    if texts:
+        read = measure(None, lm, values, texts, cache=cache, step=advance)
+        fluency = {n: summary(m.losses) for n, m in zip(names, read, strict=True)}
     rows = [
         _row(name, task, found, fluency, baseline, seed)
         for task in tasks or [None]
@@ -195,13 +197,6 @@ def evaluate(
         f"{task}: {note}": None for (task, _), m in found.items() for note in m.notes
     }
     return Results(lm.name, lm.fingerprint, baseline, seed, tuple(rows), tuple(notes))
-
-
-def _together(lm: LM, controls: Mapping[str, Control]) -> list[list[str]]:
-    """Controls that share their lower blocks in one pass; each other one by itself."""
-    shared = [name for name, c in controls.items() if shares_lower_blocks(c, lm)]
-    others = [[name] for name in controls if name not in shared]
-    return [shared, *others] if shared else others
 
 
 def _row(

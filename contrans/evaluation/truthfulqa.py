@@ -9,7 +9,7 @@ with it, a uniform guess scores 0.226 on the first published file, 0.2225 on tod
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +18,14 @@ import numpy as np
 from contrans.data.truthfulqa import Part, TruthQuestion, read_truthfulqa
 from contrans.evaluation.formats import chosen_form, dress
 from contrans.evaluation.scoring import continuation_ids, score_continuations
-from contrans.evaluation.task import MARGIN, Measurement
+from contrans.evaluation.task import MARGIN, Measurement, cut
 from contrans.hooks_logits import encode_prompts
 from contrans.models import LM
 
 Score = Literal["mc1", "mc2"]
 Boundary = Literal["joined", "separate"]
+PIECE = 100
+"""Questions measured at a time: about 1,300 answers."""
 _SHOWN = (
     ("How many days are there in a week?", "There are seven days in a week."),
     ("Which planet do people live on?", "People live on the planet Earth."),
@@ -94,6 +96,10 @@ class TruthfulQATask:
             return list(lm.tokenizer(answer, add_special_tokens=False).input_ids)
         gap = "" if chosen_form(lm, self.form) == "chat" else " "
         return continuation_ids(lm, prompt, gap + answer)
+
+    def pieces(self) -> list["TruthfulQATask"]:
+        """So many questions at a time."""
+        return [replace(self, questions=part) for part in cut(self.questions, PIECE)]
 
     def measure(self, lm: LM) -> Measurement:
         """Both scores, MC1 per token, and the margin of the true answer in nats."""

@@ -7,9 +7,9 @@ import numpy as np
 
 from contrans.comparison import Planted
 from contrans.control import Control, NoControl
-from contrans.evaluation import Task
+from contrans.evaluation import Measurement, Task
 from contrans.recipes.claims import Estimate, average, difference, pooled, ratio
-from contrans.recipes.lab import Lab, Measured
+from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Model, Plan
 from contrans.recipes.subjects import Subject
 from contrans.report.figures import Whisker
@@ -25,7 +25,7 @@ class Line:
     name: str
     kind: str
     """"base", "method", "reference" or "control"."""
-    found: Measured
+    found: Measurement
     planted: Planted | None = None
 
 
@@ -37,7 +37,7 @@ class Group:
     lines: tuple[Line, ...]
     published: str | None = None
 
-    def __getitem__(self, name: str) -> Measured:
+    def __getitem__(self, name: str) -> Measurement:
         """What the line of that name measured."""
         return next(line.found for line in self.lines if line.name == name)
 
@@ -46,7 +46,7 @@ class Group:
         return any(line.name == name for line in self.lines)
 
     @property
-    def strongest(self) -> Measured:
+    def strongest(self) -> Measurement:
         """The control with the largest effect; set by `measure_group`."""
         controls = [line.found for line in self.lines if line.kind == "control"]
         return controls[0]
@@ -147,7 +147,7 @@ def effect_table(
     return Table(name, title, tuple(columns), tuple(rows), signed)
 
 
-def _ratio(line: Line, base: Measured) -> Estimate | None:
+def _ratio(line: Line, base: Measurement) -> Estimate | None:
     if line.kind == "base" or len(line.found.losses) < 2:
         return None
     return ratio(line.found.losses, base.losses)
@@ -197,6 +197,6 @@ def notes_of(groups: Sequence[Group], subject: Subject | None = None) -> list[st
     return list(found)
 
 
-def gains(found: Measured, base: Measured) -> np.ndarray:
+def gains(found: Measurement, base: Measurement) -> np.ndarray:
     """Item by item change."""
-    return np.array(found.values) - np.array(base.values)
+    return found.values - base.values

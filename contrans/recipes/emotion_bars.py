@@ -2,6 +2,7 @@
 
 from contrans.comparison import Planted
 from contrans.data import EMOTIONS
+from contrans.evaluation import Measurement
 from contrans.recipes.claims import Claim, Estimate, average, judge
 from contrans.recipes.effects import (
     BASE,
@@ -14,7 +15,7 @@ from contrans.recipes.effects import (
     measure_group,
     notes_of,
 )
-from contrans.recipes.lab import Lab, Measured
+from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Model
 from contrans.recipes.planting import Route, best, controls
 from contrans.recipes.subjects import Subject, emotion
@@ -71,7 +72,7 @@ def _group(
     return measure_group(lab, name, route.target, subject.test_task, tries)
 
 
-def _logit(found: Measured) -> Estimate:
+def _logit(found: Measurement) -> Estimate:
     """Logit Acc on the same prompts; the first extra of the emotion task."""
     return average(next(iter(found.extra.values())))
 

@@ -3,9 +3,10 @@
 import numpy as np
 
 from contrans.data import EMOTIONS
+from contrans.evaluation import Measurement
 from contrans.recipes.claims import average, difference, judge, pooled
 from contrans.recipes.effects import gains
-from contrans.recipes.lab import Lab, Measured
+from contrans.recipes.lab import Lab
 from contrans.recipes.planting import Route, best, strongest
 from contrans.recipes.subjects import emotion
 from contrans.report.figures import lines
@@ -18,9 +19,9 @@ def run(lab: Lab) -> Sheet:
     """Every checkpoint, six emotions pooled; the same test scenarios throughout."""
     models = lab.plan.checkpoints
     final = models[-1]
-    base: dict[str, list[Measured]] = {str(m): [] for m in models}
-    moved: dict[str, list[Measured]] = {str(m): [] for m in models}
-    control: dict[str, list[Measured]] = {str(m): [] for m in models}
+    base: dict[str, list[Measurement]] = {str(m): [] for m in models}
+    moved: dict[str, list[Measurement]] = {str(m): [] for m in models}
+    control: dict[str, list[Measurement]] = {str(m): [] for m in models}
     strengths: dict[str, list[float]] = {str(m): [] for m in models}
     for name in EMOTIONS:
         subject = emotion(lab.plan, name, lab.limit)
@@ -113,10 +114,10 @@ def run(lab: Lab) -> Sheet:
     )
 
 
-def _pool(parts: list[Measured]) -> list[float]:
+def _pool(parts: list[Measurement]) -> list[float]:
     return [value for part in parts for value in part.values]
 
 
-def _change(base: list[Measured], moved: list[Measured]) -> np.ndarray:
+def _change(base: list[Measurement], moved: list[Measurement]) -> np.ndarray:
     pairs = zip(moved, base, strict=True)
     return np.concatenate([gains(one, other) for one, other in pairs])

@@ -5,22 +5,19 @@ goes on where it was and recipes that ask the same thing share the answer.
 """
 
 import gc
-import hashlib
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
+from contrans.cache import cache_key
 from contrans.concept import concept_vector
 from contrans.control import Control, NoControl
 from contrans.data import load_corpus
-from contrans.edits import cache_key
-from contrans.evaluation import Task
-from contrans.evaluation.fluency import text_losses
+from contrans.evaluation import Measurement, Task
+from contrans.evaluation.measure import continuations, measure
 from contrans.files import digest
 from contrans.job import NORM_TEXTS, readable, split_corpus, split_fluent
 from contrans.models import LM, load_model
@@ -30,31 +27,6 @@ from contrans.stages import Stages
 from contrans.transfer import paper_layer
 from contrans.types import ConceptVector, HiddenStates, LinearMap, PromptPairs
 from contrans.zoo import world
-
-Losses = tuple[tuple[float, float], ...]
-"""Per text, (negative log-likelihood, tokens)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a task and the perplexity texts said under one control, item by item."""
-
-    values: tuple[float, ...]
-    extra: Mapping[str, tuple[float, ...]]
-    losses: Losses
-    metric: str
-    notes: tuple[str, ...] = ()
-
-    @property
-    def mean(self) -> float:
-        """The score."""
-        return float(np.mean(self.values))
-
-    @property
-    def perplexity(self) -> float:
-        """Token-weighted perplexity of the texts."""
-        nll, tokens = np.sum(self.losses, axis=0)
-        return float(np.exp(nll / tokens))
 
 
 class Lab:
@@ -214,66 +186,33 @@ class Lab:
         control: Control | None = None,
         *,
         texts: Sequence[str] = (),
-    ) -> Measured:
+    ) -> Measurement:
         """A task and the perplexity of texts, under exactly the same control."""
-        lm, control = self.lm(model), control or NoControl()
-        key = {
-            "stage": "recipe, measure",
-            "model": [lm.fingerprint, lm.tokenizer_hash, str(lm.dtype)],
-            "task": hashlib.sha256(repr(task).encode()).hexdigest(),
-            "texts": digest(list(texts)),
-            "control": cache_key(control),
-        }
-
-        def make() -> dict[str, Any]:
-            with control.on(lm) as active:
-                found = task.measure(active)
-                losses = text_losses(active, texts) if texts else []
-            return {
-                "values": [float(v) for v in found.values],
-                "extra": {k: [float(x) for x in v] for k, v in found.extra.items()},
-                "losses": losses,
-                "metric": found.metric or task.metric,
-                "notes": list(found.notes),
-            }
-
-        found = self.stages.cache.json(key, make)
-        return Measured(
-            values=tuple(found["values"]),
-            extra={name: tuple(values) for name, values in found["extra"].items()},
-            losses=tuple((nll, tokens) for nll, tokens in found["losses"]),
-            metric=found["metric"],
-            notes=tuple(found["notes"]),
-        )
+        controls = [control or NoControl()]
+        lm, cache = self.lm(model), self.stages.cache
+        return measure(task, lm, controls, texts, cache=cache)[0]
 
     def kept(
-        self, what: str, model: Model, control: Control, make: Callable[[LM], Any]
+        self, stage: str, model: Model, make: Callable[[LM], Any], **asked: Any
     ) -> Any:
-        """Anything else that JSON can hold, made under a control and cached."""
+        """Anything else that JSON can hold, made by a model and cached.
+
+        Args:
+            stage: what makes it; see `contrans.cache.SCHEMAS`.
+            model: that makes it.
+            make: called with the model where it is new.
+            **asked: everything else that it depends on.
+        """
         lm = self.lm(model)
-        key = {
-            "stage": f"recipe, {what}",
-            "model": [lm.fingerprint, lm.tokenizer_hash, str(lm.dtype)],
-            "control": cache_key(control),
-        }
-
-        def inside() -> Any:
-            with control.on(lm) as active:
-                return make(active)
-
-        return self.stages.cache.json(key, inside)
+        key = cache_key(stage, lm=lm, **asked)
+        return self.stages.cache.json(key, lambda: make(lm))
 
     def write(
         self, model: Model, prompts: Sequence[str], control: Control, tokens: int
     ) -> list[str]:
         """Greedy continuations under a control."""
-        what = f"write {tokens} {digest(list(prompts))}"
-        return self.kept(
-            what,
-            model,
-            control,
-            lambda lm: lm.generate(list(prompts), max_new_tokens=tokens),
-        )
+        lm, cache = self.lm(model), self.stages.cache
+        return continuations(lm, prompts, control, tokens, cache=cache)
 
 
 def _only(

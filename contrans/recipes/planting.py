@@ -11,8 +11,8 @@ import torch
 
 from contrans.comparison import Planted
 from contrans.control import Steer, matched_norm, random_like, with_norms
-from contrans.evaluation import bootstrap
-from contrans.recipes.lab import Lab, Measured
+from contrans.evaluation import Measurement, bootstrap
+from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Model
 from contrans.recipes.subjects import Subject
 from contrans.search import Point, choose, sweep
@@ -116,7 +116,7 @@ def best_of(
         ) -> Point:
             raw = given if unit == "raw" else with_strength(vector, pair[1], given)
             found = lab.measure(target, task, Steer(vector, strength=raw), texts=texts)
-            value, low, high = bootstrap(torch.tensor(found.values).numpy())
+            value, low, high = bootstrap(found.values)
             return Point(
                 source=pair[0],
                 target=pair[1],
@@ -176,7 +176,9 @@ def randoms(lab: Lab, planted: Planted) -> dict[str, list[Steer]]:
     return {f"random vector, equal norm (strongest of {DRAWS})": found}
 
 
-def strongest(lab: Lab, route: Route, subject: Subject, planted: Planted) -> Measured:
+def strongest(
+    lab: Lab, route: Route, subject: Subject, planted: Planted
+) -> Measurement:
     """The control with the largest effect on the test, of all kinds and draws."""
     draws = controls(lab, route, subject, planted).values()
     task = subject.test_task

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from contrans.activations import collect_pairs
+from contrans.cache import Cache, cache_folder, cache_key
 from contrans.concept import concept_vector
 from contrans.control import Control, NoControl, Steer
 from contrans.core.version import __version__
@@ -26,11 +27,10 @@ from contrans.data import EMOTIONS, read_pairs
 from contrans.data.toxigen import read_labelled
 from contrans.evaluation import evaluate, named_task
 from contrans.evaluation.task import Task
-from contrans.files import digest, write_json, write_text
+from contrans.files import write_json, write_text
 from contrans.models import LM, load_model
 from contrans.recipes import real_data_checks as checks
 from contrans.recipes.real_data_page import page
-from contrans.store import Cache, cache_folder
 from contrans.transfer import paper_layer
 
 MODELS = ("zoo/large", "zoo/large-aligned")
@@ -162,14 +162,10 @@ def run(
     for name in models:
         lm = load_model(name)
         for part in todo:
-            key = {
-                "stage": "real data",
-                "version": __version__,
-                "model": [lm.fingerprint, lm.tokenizer_hash, str(lm.dtype)],
-                "task": digest(repr(part.task)),
-                "seed": seed,
-            }
-            entry = kept.json(key, lambda part=part, lm=lm: _measure(lm, part, seed))
+            key = cache_key("published data", lm=lm, task=part.task, seed=seed)
+            entry = kept.json(
+                key, lambda part=part, lm=lm: _measure(lm, part, seed, kept)
+            )
             found.append({"model": name, "title": part.title, **entry})
             if progress is not None:
                 progress(f"{name}: {part.task.name} ({entry['seconds']:.0f} s)")
@@ -183,9 +179,9 @@ def run(
     }
 
 
-def _measure(lm: LM, part: Part, seed: int) -> dict[str, Any]:
+def _measure(lm: LM, part: Part, seed: int, cache: Cache) -> dict[str, Any]:
     start = perf_counter()
-    results = evaluate(lm, part.task, part.controls(lm), seed=seed)
+    results = evaluate(lm, part.task, part.controls(lm), seed=seed, cache=cache)
     made = [check(lm) for check in part.recounts]
     return {
         **json.loads(results.to_json()),

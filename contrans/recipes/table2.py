@@ -1,5 +1,6 @@
 """Table 2: fairness carried into base models: what they write, and at what perplexity."""
 
+from contrans.evaluation.fluency import Losses
 from contrans.recipes.baselines import CONTRANS, PROXY, measure_targets
 from contrans.recipes.claims import Claim, judge, ratio, untestable
 from contrans.recipes.effects import (
@@ -11,7 +12,7 @@ from contrans.recipes.effects import (
     notes_of,
     whiskers,
 )
-from contrans.recipes.lab import Lab, Losses
+from contrans.recipes.lab import Lab
 from contrans.recipes.published import TABLE2
 from contrans.recipes.subjects import fairness
 from contrans.report.figures import dots

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 
 from contrans.comparison import Planted
-from contrans.control import NoControl, random_like
+from contrans.control import random_like
 from contrans.evaluation.scoring import continuation_ids
-from contrans.files import digest
 from contrans.hooks import edit_residual
 from contrans.models import LM
 from contrans.recipes.baselines import into
@@ -25,7 +24,6 @@ from contrans.recipes.planting import Route, best
 from contrans.recipes.subjects import Subject, emotions, honesty
 from contrans.report.figures import bars
 from contrans.report.sheet import Sheet, Table
-from contrans.store import tensor_digest
 
 MOST = 10
 SHOWN = 8
@@ -133,8 +131,7 @@ def _shifts(
             "down": (-change).topk(MOST).indices.tolist(),
         }
 
-    what = f"shifts {layer} {digest(texts)} {tensor_digest(push)}"
-    return lab.kept(what, model, NoControl(), make)
+    return lab.kept("lens", model, make, layer=layer, texts=texts, push=push, n=MOST)
 
 
 @torch.no_grad()

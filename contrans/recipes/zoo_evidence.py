@@ -21,15 +21,16 @@ from typing import Any
 import torch
 
 from contrans import zoo
+from contrans.cache import Cache
 from contrans.comparison import Pair, Planted, compare, plant
 from contrans.control import NoControl, Steer, matched_norm
 from contrans.data import EMOTIONS
 from contrans.diagnostics import diagnose
+from contrans.evaluation import Measurement
 from contrans.files import write_text
 from contrans.job import Job, prepare
 from contrans.settings import Settings
-from contrans.stages import Outcome, Stages, with_strength
-from contrans.store import Cache
+from contrans.stages import Stages, with_strength
 from contrans.types import ConceptVector
 from contrans.zoo import world
 from contrans.zoo.corpus import cut
@@ -91,7 +92,9 @@ def settings(concept: str, documents: Path, **options: Any) -> Settings:
     )
 
 
-def _outcome(job: Job, stages: Stages, vector: ConceptVector, raw: float) -> Outcome:
+def _outcome(
+    job: Job, stages: Stages, vector: ConceptVector, raw: float
+) -> Measurement:
     control = Steer(vector, strength=raw)
     return stages.outcome(job.target, job.test_task, control, job.fluent_test)
 
