@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+import transformers
 from huggingface_hub.errors import HFValidationError
 from torch import Tensor, nn
 from transformers import (
@@ -21,10 +23,14 @@ from transformers import (
 
 from contrans import zoo
 from contrans.anatomy import find_blocks
+from contrans.core.version import newer_than_tested
 from contrans.fingerprint import weights_fingerprint
 from contrans.locate import locate
 from contrans.rows import pad
 from contrans.seeds import seeded
+
+if _untested := newer_than_tested(transformers.__version__):
+    logging.getLogger(__name__).warning(_untested)  # here, so that it is said once
 
 UNBOUNDED_CONTEXT = 1 << 20
 """Context assumed when a model names none."""
