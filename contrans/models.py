@@ -277,7 +277,7 @@ def load_model(
         device_map: as in transformers, such as "auto" for several GPUs.
         quantize: load in 8 or 4 bits (needs the `quantized` extra and a GPU).
         revision: branch, tag or commit on the hub.
-        blocks: path of the list of blocks, for architectures not in `BLOCKS`.
+        blocks: path of the list of blocks, for architectures not in `ANATOMY`.
         trust_remote_code: run code that comes with the model. Off, and visible.
 
     Raises:

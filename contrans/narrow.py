@@ -10,23 +10,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 
 from torch import Tensor, nn
 
+from contrans.anatomy import anatomy_of
 from contrans.models import LM
 from contrans.patching import Wrap, replaced
 
-ABOVE_ATTENTION = {
-    "llama": ("self_attn.o_proj", "mlp"),
-    "mistral": ("self_attn.o_proj", "mlp"),
-    "qwen2": ("self_attn.o_proj", "mlp"),
-    "qwen3": ("self_attn.o_proj", "mlp"),
-    "phi3": ("self_attn.o_proj", "mlp"),
-    "olmo2": ("self_attn.o_proj", "mlp"),
-    "gemma2": ("self_attn.o_proj", "mlp"),
-    "gemma3_text": ("self_attn.o_proj", "mlp"),
-    "gpt2": ("attn.c_proj", "mlp"),
-    "gpt_neox": ("attention.dense", "mlp"),
-}
-"""For each family, the modules of a block that look at one token at a time and hold most
-of its products; from tensor to tensor. Tests check each."""
 FEW = 0.5
 """Share of the tokens up to which picking them out is worth it."""
 
@@ -57,7 +44,7 @@ def can_narrow(lm: LM, layer: int) -> bool:
 
 
 def _modules(lm: LM, layer: int) -> list[nn.Module]:
-    known = ABOVE_ATTENTION.get(lm.model.config.get_text_config().model_type, ())
+    known = anatomy_of(lm.model.config.get_text_config()).by_token
     try:
         return [lm.blocks[layer].get_submodule(path) for path in known]
     except AttributeError:  # another library has put its own module in between

@@ -9,17 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from contrans.anatomy import anatomy_of
 from contrans.models import LM
 from contrans.prefix_tree import Packed
 from contrans.rows import pad
 
-PACKABLE = frozenset(
-    (
-        *("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "phi3"),
-        *("olmo2", "gemma2", "gemma3_text", "gpt2", "gpt_neox"),
-    )
-)
-"""Families that take explicit positions and a four-dimensional mask; tests check each."""
 _LENGTH_DEPENDENT = frozenset(("dynamic", "longrope"))
 
 
@@ -44,7 +38,7 @@ def readable(lm: LM, longest: int) -> bool:
 def packable(lm: LM, longest: int) -> bool:
     """Whether texts of up to `longest` tokens may run packed in this model."""
     config = lm.model.config.get_text_config()
-    if config is not lm.model.config or config.model_type not in PACKABLE:
+    if config is not lm.model.config or not anatomy_of(config).packs:
         return False  # what surrounds a text model may make masks of its own
     if getattr(config, "_attn_implementation", "sdpa") not in ("sdpa", "eager"):
         return False

@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from contrans import narrow, packing
+from contrans import narrow
 from contrans.activations import collect
+from contrans.anatomy import ANATOMY
 from contrans.control import Steer
 from contrans.passes import passes
 
@@ -42,7 +43,7 @@ def products(lm, texts, **options) -> int:
 @pytest.mark.parametrize("position", ["last", "mean", "all"])
 def test_shared_beginnings_change_nothing_in_any_family(lm, position, monkeypatch):
     texts = [*TEMPLATED, TEMPLATED[0], "so", "it"]  # repeated, nested, apart
-    known = lm.model.config.model_type in packing.PACKABLE
+    known = ANATOMY[lm.model.config.model_type].packs
     assert any(p.shared for p in passes(lm, lm.encode(texts), 1024)) == known
     found = collect(lm, texts, position=position)
     expected = plainly(lm, texts, position, monkeypatch)

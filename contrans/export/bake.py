@@ -15,13 +15,14 @@ from typing import Any
 
 from torch import Tensor
 
+from contrans.anatomy import anatomy_of
 from contrans.control import Control, check_fits
 from contrans.core.version import __version__
 from contrans.export.card import model_card
 from contrans.export.checkpoint import INDEX, Checkpoint, open_checkpoint
 from contrans.export.constant import constant_edit, single_edits, vectors_of
 from contrans.export.folder import BAKED, MARK, check_folder, new_folder
-from contrans.export.rehost import REHOSTED, llama_host
+from contrans.export.rehost import llama_host
 from contrans.export.shards import Rewrite, rewrite_file
 from contrans.export.slots import Host, native_host
 from contrans.export.tokenizer import copy_tokenizer
@@ -151,7 +152,7 @@ def _check_outside(source: Path, out: Path) -> None:
 
 def _host(base: Checkpoint, context: int | None) -> Host:
     """Where the edit goes in this architecture."""
-    if base.config.model_type in REHOSTED:
+    if anatomy_of(base.config).as_llama:
         return llama_host(base.config, base.raw, context)
     host = native_host(base.config)
     if context is not None:

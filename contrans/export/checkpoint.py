@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from contrans import zoo
-from contrans.anatomy import BLOCKS, UnsupportedModelError
+from contrans.anatomy import UnsupportedModelError, anatomy_of
 from contrans.export.shards import open_weights
 from contrans.files import FULL
 from contrans.fingerprint import weights_fingerprint
@@ -86,7 +86,7 @@ class Checkpoint:
 
         Some checkpoints leave the outermost module out of their names.
         """
-        path = BLOCKS.get(self.config.model_type, "")
+        path = anatomy_of(self.config).blocks
         for start in (path, path.partition(".")[2]):
             if start and any(name.startswith(f"{start}.0.") for name in self.where):
                 return start

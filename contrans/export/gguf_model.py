@@ -15,7 +15,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from contrans.anatomy import UnsupportedModelError
+from contrans.anatomy import (
+    ANATOMY,
+    UnsupportedModelError,
+    anatomy_of,
+    llama_cpp_name,
+)
 from contrans.export.gguf_tokenizer import add_tokenizer
 from contrans.files import atomic
 from contrans.gguf_file import require_gguf
@@ -30,16 +35,6 @@ class _Architecture:
     """What llama.cpp calls it."""
     interleaved: bool = False
     """Rotary pairs are neighbours there, and halves in transformers: q and k change."""
-
-
-ARCHITECTURES = {
-    "llama": _Architecture("llama", interleaved=True),
-    "mistral": _Architecture("llama", interleaved=True),
-    "qwen2": _Architecture("qwen2"),
-    "qwen3": _Architecture("qwen3"),
-    "olmo2": _Architecture("olmo2"),
-}
-"""`config.model_type` to the architecture of the file."""
 
 
 def write_model(
@@ -63,7 +58,7 @@ def write_model(
         progress: called with (tensors done, tensors in all).
 
     Raises:
-        UnsupportedModelError: for an architecture not in `ARCHITECTURES`, or a rotary
+        UnsupportedModelError: for a family that is not written here, or a rotary
             embedding other than the default.
         ValueError: for a tokenizer that is not byte-level BPE, or a quantised model.
         FileExistsError: when the file exists and `force` is false.
@@ -120,11 +115,13 @@ def interleave(weight: Tensor, heads: int) -> Tensor:
 
 def _architecture(lm: LM) -> _Architecture:
     config = lm.model.config
-    kind = ARCHITECTURES.get(config.model_type)
-    if kind is None:
+    known = anatomy_of(config)
+    kind = _Architecture(llama_cpp_name(config.model_type), known.rotary_neighbours)
+    if not known.gguf_written:
+        written = (kind for kind, known in ANATOMY.items() if known.gguf_written)
         raise UnsupportedModelError(
             f"{lm.name!r} is of architecture {config.model_type!r}; GGUF models are "
-            f"written here for {', '.join(ARCHITECTURES)}: {_WAY_OUT}"
+            f"written here for {', '.join(written)}: {_WAY_OUT}"
         )
     rope = _rope(config)
     if rope["rope_type"] != "default":

@@ -8,10 +8,9 @@ Llama knows. Written as a Llama with `mlp_bias`, they take the edit.
 from collections.abc import Mapping
 from typing import Any
 
-from contrans.anatomy import UnsupportedModelError
-from contrans.export.slots import WAYS_OUT, Host
+from contrans.anatomy import AsLlama, UnsupportedModelError, anatomy_of
+from contrans.export.slots import WAYS_OUT, Host, refused
 
-REHOSTED = ("mistral", "phi3", "qwen2")
 _COPIED = (
     "vocab_size",
     "hidden_size",
@@ -47,7 +46,9 @@ def llama_host(config: Any, raw: Mapping[str, Any], context: int | None) -> Host
         UnsupportedModelError: when it would not be the same function.
         ValueError: for a `context` that does not fit.
     """
-    kind = config.model_type
+    how = anatomy_of(config).as_llama
+    if how is None:
+        raise refused(config.model_type)
     theta, scaling = _rope(config, raw)
     heads, kv = config.num_attention_heads, config.num_key_value_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // heads
@@ -57,25 +58,25 @@ def llama_host(config: Any, raw: Mapping[str, Any], context: int | None) -> Host
         **{name: getattr(config, name, None) for name in _COPIED},
         **{name: raw[name] for name in _AS_WRITTEN if name in raw},
         "head_dim": size,
-        "attention_bias": kind == "qwen2",
+        "attention_bias": how.attention_bias,
         "mlp_bias": True,
         "rope_theta": theta,  # read before transformers 5
         "rope_scaling": scaling or None,
         "rope_parameters": {"rope_type": "default", **scaling, "rope_theta": theta},
     }
-    if kind == "phi3":
+    if how.fused:
         _check_phi3(config, raw, scaling)
-    if served := _served(config, context, scaling):
+    if served := _served(config, how, context, scaling):
         written["max_position_embeddings"] = served
     fused: dict[str, tuple[tuple[str, int], ...]] = {}
-    if kind == "phi3":
+    if how.fused:
         rows = (heads * size, kv * size, kv * size)
         half = config.intermediate_size
         fused = {
             "self_attn.qkv_proj": tuple(zip(_ATTENTION[:3], rows, strict=True)),
             "mlp.gate_up_proj": ((_MLP[0], half), (_MLP[1], half)),
         }
-    biased = (*_ATTENTION, *_MLP) if kind == "qwen2" else _MLP
+    biased = (*_ATTENTION, *_MLP) if how.attention_bias else _MLP
     return Host("re-hosted", _MLP[-1], 1.0, biased, written, fused)
 
 
@@ -118,10 +119,12 @@ def _check_phi3(config: Any, raw: Mapping[str, Any], scaling: Mapping) -> None:
     )
 
 
-def _served(config: Any, context: int | None, scaling: Mapping) -> int | None:
+def _served(
+    config: Any, how: AsLlama, context: int | None, scaling: Mapping
+) -> int | None:
     """The context to write when a sliding window bounds it; None leaves it alone."""
     window = config.sliding_window
-    if config.model_type == "qwen2":
+    if how.window_by_layer:
         kinds = getattr(config, "layer_types", None) or ()
         window = window if "sliding_attention" in kinds else None
     full = config.max_position_embeddings

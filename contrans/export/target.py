@@ -6,16 +6,9 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
+from contrans.anatomy import llama_cpp_name
 from contrans.locate import locate
 from contrans.types import ConceptVector
-
-LLAMA_CPP = {
-    "mistral": "llama",
-    "mixtral": "llama",
-    "phi": "phi2",
-    "gemma3_text": "gemma3",
-}
-"""`config.model_type` to llama.cpp's name, where that is not the same letters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +23,7 @@ class Target:
     @property
     def architecture(self) -> str:
         """What llama.cpp calls it; `model_hint` of a control vector."""
-        return LLAMA_CPP.get(self.model_type, self.model_type.replace("_", ""))
+        return llama_cpp_name(self.model_type)
 
     def check_width(self, vectors: Iterable[ConceptVector]) -> None:
         """Refuse vectors of another width.
