@@ -60,15 +60,6 @@ def baseline_rows(job: Job, stages: Stages, base: Measurement) -> list[dict[str,
     found = []
     for name, control in baseline_controls(job):
         outcome = stages.outcome(job.target, job.test_task, control, job.fluent_test)
-        found.append(
-            row(
-                name,
-                "reference",
-                [outcome],
-                base,
-                raw=None,
-                relative=None,
-                seed=job.settings.seed,
-            )
-        )
+        better = job.test_task.higher_is_better
+        found.append(row(name, "reference", [outcome], base, higher_is_better=better))
     return found

@@ -28,6 +28,7 @@ SCHEMAS = {
     "collect": 1,
     "norms": 1,
     "map": 1,
+    "promise": 1,
     "measure": 1,
     "perplexity": 1,
     "generate": 1,

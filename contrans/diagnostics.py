@@ -20,10 +20,53 @@ On the zoo, maps fitted on neutral text reached -0.03 to 0.20. On the built-in c
 trainings and six emotions, ten transplants that worked had 0.45 to 0.77, the two that were
 weak 0.24 and 0.29 (`docs/results/zoo.md`); span and R² did not tell them apart.
 """
+LOW_AUROC = 0.6
+"""Below this the mapped vector does not tell the target's own pairs apart; 0.5 is chance."""
 LOW_SPREAD = 0.1
 """Below this spread the corpus does not vary along the concept at all."""
 LOW_SPAN = 0.5
 """Below this share of the vector inside the span of the corpus, most of it is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """How much of a concept a mapped vector is, on held-out pairs of the target."""
+
+    cosine: float
+    """With the target's own mean difference."""
+    auroc: float
+    """Area under the ROC curve of the target's states projected on the mapped vector."""
+
+    @property
+    def value(self) -> float:
+        """The cosine times `2 AUROC - 1`; 0 where either says no.
+
+        Neither alone will do: with few pairs a direction far from the target's own tells
+        them apart by chance, and a cosine says nothing about the spread along it.
+        """
+        return max(self.cosine, 0.0) * max(2 * self.auroc - 1, 0.0)
+
+
+def promise(
+    moved: Float[Tensor, " target"], pairs: PairedStates, layer: int
+) -> Promise:
+    """Judge a mapped vector by pairs in the target, before anything is generated.
+
+    What predicts the effect of a vector is its agreement with the concept in the target,
+    not how well the map predicts states.
+
+    Args:
+        moved: the vector, in the target's space.
+        pairs: held-out pairs of the concept in the target.
+        layer: the block that it is for.
+    """
+    own = pairs.differences(layer).mean(0)
+    plus, minus = (
+        side.at(layer).double() @ moved.double()
+        for side in (pairs.positive, pairs.negative)
+    )
+    above = (plus[:, None] > minus).double() + (plus[:, None] == minus).double() / 2
+    return Promise(_cosine(moved, own), float(above.mean()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +82,8 @@ class Diagnosis:
     """
     cosine_own: float
     """Cosine of the mapped vector with the target's own mean difference."""
+    auroc: float
+    """How well the mapped vector tells the target's held-out pairs apart; 0.5: not."""
     r2_pairs: float
     """How well mapped pair differences predict the target's, on held-out pairs."""
     length_ratio: float
@@ -98,7 +143,8 @@ def diagnose(
     mapped = link.directions(v)
     inside = span(link, v)
     across = spread(corpus.at(s), v)
-    cosine = _cosine(mapped, own)
+    promised = promise(mapped, target_pairs, t)
+    cosine, auroc = promised.cosine, promised.auroc
     notes = []
     remedy = (
         "fit the map on text that talks about the concept's domain, varies along the "
@@ -123,12 +169,18 @@ def diagnose(
             f"the concept; R² does not show this. Expect little effect, and trust the "
             f"controls. Do: {remedy}; or try other layers (--layers S:T)"
         )
+    if auroc < LOW_AUROC:
+        notes.append(
+            f"the mapped vector does not tell the target's held-out pairs apart (AUROC "
+            f"{auroc:.2f}; 0.50 is chance). Expect little effect. Do: {remedy}"
+        )
     predicted = link.directions(source_pairs.differences(s).float()).double()
     return Diagnosis(
         span=inside,
         spread=across,
         cosine_own=cosine,
+        auroc=auroc,
         r2_pairs=r_squared_raw(target_pairs.differences(t), predicted),
         length_ratio=float(mapped.double().norm() / own.norm().clamp_min(1e-30)),
-        warnings=tuple(notes),
+        warnings=tuple(f"layers {s}:{t}: {note}" for note in notes),
     )

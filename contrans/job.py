@@ -13,6 +13,7 @@ from contrans.evaluation import Task, make_task, paper_emotion_task
 from contrans.files import digest
 from contrans.library.concepts import load_concept
 from contrans.models import LM, load_model
+from contrans.planting import Bench, Passage
 from contrans.search import candidates
 from contrans.settings import Settings
 from contrans.stages import Stages
@@ -69,6 +70,34 @@ class Job:
     """Name and vector of what the target could do by itself (Self-Align)."""
     models: dict[str, Any]
     truncated: dict[str, int]
+
+    @property
+    def way(self) -> Passage:
+        """The concept, and the states between which maps are fitted."""
+        return Passage(
+            vector=self.vector,
+            source=self.source.corpus,
+            target=self.target_corpus,
+            model=self.target.fingerprint,
+            name=self.target.name,
+            norms=self.norms,
+            validate=self.target_validate,
+            method=self.settings.method,
+            seed=self.settings.seed,
+        )
+
+    def bench(self, stages: Stages) -> Bench:
+        """The target, and what layers and strength are chosen on."""
+        grid, unit = self.settings.strengths()
+        return Bench(
+            stages=stages,
+            lm=self.target,
+            task=self.validate_task,
+            texts=self.fluent_validate,
+            budget=self.settings.budget,
+            grid=grid,
+            unit=unit,
+        )
 
 
 def prepare(settings: Settings, stages: Stages) -> Job:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from contrans.linear_map import METHODS
 from contrans.registry import unknown
+from contrans.search import PAPER_GRID, PAPER_STRENGTHS, RELATIVE_GRID
 
 _NEEDS = {
     "align-training": "aligned_target",
@@ -130,6 +131,17 @@ class Settings:
                 f"cannot read layers {self.layers!r}; write SOURCE:TARGET, such as 24:30"
             ) from None
         return pairs
+
+    def strengths(self) -> tuple[tuple[float, ...], Literal["relative", "raw"]]:
+        """The strengths to try, and their unit."""
+        given = self.raw_strength()
+        if given is not None:
+            return (given,), "raw"
+        if self.protocol == "paper":
+            return PAPER_STRENGTHS, "raw"
+        return (
+            (PAPER_GRID, "raw") if self.grid == "paper" else (RELATIVE_GRID, "relative")
+        )
 
     def raw_strength(self) -> float | None:
         """The raw strength given, or None for "auto".

@@ -4,7 +4,7 @@ An interrupted run therefore goes on where it was, and a second run does no work
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,9 +21,7 @@ from contrans.evaluation.task import Sweepable
 from contrans.files import digest
 from contrans.linear_map import Fits
 from contrans.models import LM
-from contrans.search import Point
 from contrans.types import (
-    ConceptVector,
     HiddenStates,
     LinearMap,
     PairedStates,
@@ -34,6 +32,8 @@ CHUNK = 512
 """Texts per cached piece of a collection: what an interruption can lose at most."""
 StageProgress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
+STRONGEST = "strongest draw"
+"""Under this name a control's row keeps its most effective draw, beside the mean."""
 
 
 @dataclass
@@ -141,16 +141,16 @@ class Stages:
         )
 
         def make() -> LinearMap:
-            known = self._fits
-            if known is None or (known.source, known.target, known.seed) != (
-                x,
-                y,
-                seed,
-            ):
-                known = self._fits = Fits(x, y, seed=seed)
-            return known.map(s, t, method=method, shuffle=shuffle)
+            return self.fits(x, y, seed).map(s, t, method=method, shuffle=shuffle)
 
         return self.cache.artefact(key, make)
+
+    def fits(self, x: HiddenStates, y: HiddenStates, seed: int) -> Fits:
+        """Maps between two models that are not kept, but share what they can."""
+        known, asked = self._fits, (x, y, seed)
+        if known is None or (known.source, known.target, known.seed) != asked:
+            known = self._fits = Fits(x, y, seed=seed)
+        return known
 
     def outcome(
         self, lm: LM, task: Task, control: Control, texts: Sequence[str]
@@ -174,64 +174,50 @@ class Stages:
         return measure(task, lm, some, texts, cache=self.cache)[0]
 
 
-def point(
-    outcome: Measurement,
-    base: Measurement,
-    *,
-    layers: tuple[int, int],
-    raw: float,
-    relative: float,
-    sign: float,
-    seed: int,
-) -> Point:
-    """An outcome on validation prompts, as the search wants it."""
-    change = sign * (outcome.values - base.values)
-    mean, low, high = bootstrap(outcome.values, seed=seed)
-    return Point(
-        source=layers[0],
-        target=layers[1],
-        raw=raw,
-        relative=relative,
-        effect=float(change.mean()),
-        value=mean,
-        low=low,
-        high=high,
-        perplexity=outcome.perplexity,
-        perplexity_ratio=outcome.perplexity / base.perplexity,
-    )
-
-
 def row(
     name: str,
     kind: str,
     draws: Sequence[Measurement],
     base: Measurement,
     *,
-    raw: float | None,
-    relative: float | None,
-    seed: int,
+    higher_is_better: bool,
+    raw: float | None = None,
+    relative: float | None = None,
 ) -> dict[str, Any]:
-    """One line of the effect table: item by item the mean over draws of a control."""
-    values = np.mean([draw.values for draw in draws], axis=0)
-    mean, low, high = bootstrap(values, seed=seed)
-    difference = None
-    if kind != "base":
-        d, d_low, d_high = paired_difference(values, base.values, seed=seed)
-        difference = {"value": d, "low": d_low, "high": d_high}
+    """One line of the effect table.
+
+    Of several draws of a control it holds the mean, item by item, and beside it the
+    value of the strongest draw, which a method has to beat.
+
+    Args:
+        name: of the line.
+        kind: "base", "method", "reference" or "control".
+        draws: what was measured under it, of one or several draws.
+        base: what was measured without an edit.
+        higher_is_better: says which draw is the strongest.
+        raw: strength, as a multiple of the vector.
+        relative: strength, as a share of the residual norm.
+    """
+    extra = {
+        name: float(np.mean([draw.extra[name].mean() for draw in draws]))
+        for name in draws[0].extra
+    }
     perplexity = float(np.mean([draw.perplexity for draw in draws]))
+    better = max if higher_is_better else min
+    score = _level([draw.values for draw in draws], base.values, kind, better)
+    fine = None
+    if base.fine is not None:
+        found = [draw.extra[base.fine] for draw in draws]
+        fine = {"name": base.fine}
+        fine |= _level(found, base.extra[base.fine], kind, better)
     return {
         "name": name,
         "kind": kind,
         "raw": raw,
         "relative": relative,
-        "value": mean,
-        "low": low,
-        "high": high,
-        "difference": difference,
-        "extra": {
-            name: float(np.mean([draw.extra[name].mean() for draw in draws]))
-            for name in draws[0].extra
-        },
+        **score,
+        "extra": extra | score["extra"],
+        "fine": fine,
         "perplexity": {
             "value": perplexity,
             "stderr": float(np.mean([draw.perplexity_stderr for draw in draws])),
@@ -240,12 +226,20 @@ def row(
     }
 
 
-def with_strength(vector: ConceptVector, layer: int, relative: float) -> float:
-    """The raw strength that gives a relative one at a layer."""
-    unit = vector.relative_strength(layer)
-    if not unit:
-        raise ValueError(
-            f"the vector of {vector.concept!r} is zero at layer {layer}: the map sends "
-            "the concept nowhere; fit it on text that varies along the concept"
-        )
-    return relative / unit
+def _level(
+    draws: Sequence[np.ndarray],
+    base: np.ndarray,
+    kind: str,
+    better: Callable[[Iterable[float]], float],
+) -> dict[str, Any]:
+    """A score and its change, with their intervals, and the strongest of the draws."""
+    values = np.mean(draws, axis=0)
+    mean, low, high = bootstrap(values)
+    difference, extra = None, {}
+    if kind != "base":
+        d, d_low, d_high = paired_difference(values, base)
+        difference = {"value": d, "low": d_low, "high": d_high}
+    if len(draws) > 1:
+        extra[STRONGEST] = better(float(draw.mean()) for draw in draws)
+    parts = {"value": mean, "low": low, "high": high, "difference": difference}
+    return parts | {"extra": extra}

@@ -1,39 +1,63 @@
 """One honest sentence about a finished comparison."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-STRONGEST = "strongest draw"
-"""Under this name a control's row keeps its most effective draw, beside the mean."""
+from contrans.stages import STRONGEST
 
 
 def verdict(
     rows: Sequence[dict[str, Any]],
-    metric: str,
+    score: str,
     *,
     higher_is_better: bool,
     budget: float,
+    over_budget: bool = False,
+    stuck: bool = False,
+    refused: bool = False,
 ) -> str:
-    """One honest sentence: is the effect there, and is it more than the controls'?"""
+    """One honest sentence: is the effect there, and is it more than the controls'?
+
+    Args:
+        rows: of the effect table.
+        score: the name of what is read.
+        higher_is_better: whether more of it is more of the concept.
+        budget: largest ratio of perplexities.
+        over_budget: whether no strength tried was within it.
+        stuck: whether validation found the metric at one end of its range throughout;
+            the finest score of each row is read instead.
+        refused: whether the diagnosis said no before anything was tried.
+    """
     main = next(r for r in rows if r["kind"] == "method")
+    read: dict[str, Mapping[str, Any]] = {
+        r["name"]: (r["fine"] or r) if stuck else r for r in rows
+    }
+    seen = read[main["name"]]
     sign = 1.0 if higher_is_better else -1.0
-    gain = sign * main["difference"]["value"]
-    bounds = sorted(sign * main["difference"][end] for end in ("low", "high"))
-    controls = [r for r in rows if r["kind"] == "control"]
-    strongest = max(controls, key=lambda r: sign * _reach(r))
-    base = main["value"] - main["difference"]["value"]
+    gain = sign * seen["difference"]["value"]
+    bounds = sorted(sign * seen["difference"][end] for end in ("low", "high"))
+    controls = [r["name"] for r in rows if r["kind"] == "control"]
+    strongest = max(controls, key=lambda name: sign * _reach(read[name]))
+    reach = _reach(read[strongest])
+    base = seen["value"] - seen["difference"]["value"]
     ratio = main["perplexity"]["ratio"]
     facts = (
-        f"{main['name']} moved {metric} by {sign * gain:+.3f} "
-        f"[{main['difference']['low']:+.3f}, {main['difference']['high']:+.3f}] "
-        f"(strongest draw of a control: {_reach(strongest) - base:+.3f}, "
-        f"{strongest['name']}) at {ratio:.2f} times the perplexity."
+        f"{main['name']} moved {score} by {sign * gain:+.3f} "
+        f"[{seen['difference']['low']:+.3f}, {seen['difference']['high']:+.3f}] "
+        f"(strongest draw of a control: {reach - base:+.3f}, {strongest}) at "
+        f"{ratio:.2f} times the perplexity."
     )
+    if stuck:
+        facts += f" The metric itself is stuck at {main['value']:.3f}."
     end, other = ("high", "low") if sign > 0 else ("low", "high")
-    top = max(sign * _reach(strongest), sign * strongest[end])
-    clear = bounds[0] > 0 and sign * main[other] > top
-    if ratio > budget:
+    top = max(sign * reach, sign * read[strongest][end])
+    clear = bounds[0] > 0 and sign * seen[other] > top
+    if over_budget:
         facts += f" No strength stayed within the perplexity budget of {budget:.2f}."
+    elif ratio > budget:
+        facts += f" The texts that chose it were within the budget of {budget:.2f}."
+    if refused:
+        return f"No-go: the diagnosis said no; tried gently all the same, {facts}"
     if clear:
         return f"Transplanted: {facts}"
     if bounds[1] <= 0:
@@ -43,6 +67,6 @@ def verdict(
     return f"Not beyond the controls: {facts}"
 
 
-def _reach(row: dict[str, Any]) -> float:
+def _reach(row: Mapping[str, Any]) -> float:
     """The value of the strongest draw of a control; draws of one kind differ widely."""
-    return row["extra"].get(STRONGEST, row["value"])
+    return row.get("extra", {}).get(STRONGEST, row["value"])

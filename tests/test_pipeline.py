@@ -13,10 +13,16 @@ from transformers import PreTrainedTokenizerBase
 
 import contrans as ct
 from contrans import job as job_module, stages as stages_module, zoo
+from contrans.cache import Cache
 from contrans.job import split_corpus, split_fluent
 from contrans.openings import opening_prompts
-from contrans.search import Point, choose, sweep
+from contrans.recipes.effects import from_controls, from_planted, measure_group
+from contrans.recipes.lab import Lab
+from contrans.recipes.plan import Data, Model, Plan, Series, Target
+from contrans.recipes.planting import Route, best, controls
+from contrans.recipes.subjects import honesty
 from contrans.settings import Settings
+from contrans.stages import STRONGEST, Stages
 from contrans.store import load
 from contrans.types import PromptPairs
 from contrans.verdict import verdict
@@ -279,30 +285,43 @@ def test_the_base_of_the_source_must_have_its_shape(strangers, tmp_path):
         run(strangers, None, tmp_path, map_source=strangers["target"])
 
 
-# Choosing
+def test_a_recipe_gives_the_numbers_of_the_main_job(strangers, whole):
+    """The same concept, models and settings, asked through a plan."""
+    folder, results, _ = whole
+    source, target = (Model(name=strangers[side]) for side in ("source", "target"))
+    plan = Plan(
+        title="the same",
+        series=(Series(weak=source, weak_aligned=source, targets=(Target(model=target),)),),
+        data=Data(
+            honesty=strangers["pairs"],
+            corpus=strangers["corpus"],
+            perplexity_texts=200,
+        ),
+        method="ridge",
+    )
+    lab = Lab(plan, Stages(Cache(folder / "cache")))
+    subject, route = honesty(plan, None), Route(source, target)
+    planted = best(lab, route, subject)
+    assert planted.layers == (results["layers"]["source"], results["layers"]["target"])
+    assert planted.raw == results["strength"]["raw"]
+    assert planted.relative == results["strength"]["relative"]
+    tries = [
+        from_planted("ridge", planted),
+        *from_controls(controls(lab, route, subject, planted)),
+    ]
+    group = measure_group(lab, "", target, subject.test_task, tries)
+    rows = {row["name"]: row for row in results["rows"]}
+    for line in group.lines:
+        row = rows[line.name]
+        assert line.found.mean == pytest.approx(row["value"], abs=1e-12)
+        if line.kind == "control":
+            assert line.strongest.mean == row["extra"][STRONGEST]
+        else:
+            assert line.found.perplexity == row["perplexity"]["value"]
+    assert len(group.lines) == 4
 
 
-def at(effect: float, ratio: float) -> Point:
-    return Point(0, 0, 1.0, 0.1, effect, 0.0, 0.0, 0.0, 3 * ratio, ratio)
-
-
-def test_the_largest_effect_within_the_budget_wins():
-    points = [at(0.1, 1.01), at(0.5, 1.1), at(0.9, 1.2)]
-    assert choose(points, budget=1.15) is points[1]
-    assert choose(points, budget=1.0) is points[0]
-
-
-def test_ties_go_to_the_gentlest():
-    points = [at(0.5, 1.1), at(0.5, 1.02), at(0.4, 1.0)]
-    assert choose(points, budget=1.15) is points[1]
-    points = [at(0.99, 1.04), at(1.0, 1.1), at(0.9, 1.0)]
-    assert choose(points, budget=1.15) is points[0]
-
-
-def test_a_sweep_stops_when_the_budget_is_spent():
-    ratios = iter([1.0, 1.1, 1.3, 9.9])
-    found = sweep([1, 2, 3, 4], lambda _: at(0.0, next(ratios)), budget=1.15)
-    assert [p.perplexity_ratio for p in found] == [1.0, 1.1, 1.3]
+# The verdict
 
 
 def rows(main: tuple[float, float, float], control: float) -> list[dict]:
@@ -318,6 +337,7 @@ def rows(main: tuple[float, float, float], control: float) -> list[dict]:
             "high": high,
             "difference": gap,
             "extra": {},
+            "fine": None,
             "perplexity": {"ratio": 1.1},
         }
 
@@ -346,6 +366,42 @@ def test_one_strong_draw_of_a_control_is_enough_to_doubt():
     table[1]["extra"] = {"strongest draw": 0.95}
     text = verdict(table, "accuracy", higher_is_better=True, budget=1.15)
     assert text.startswith("Not beyond the controls")
+
+
+def test_a_verdict_on_a_stuck_metric_reads_the_finer_score():
+    stuck, fine = rows((0.0, 0.0, 0.06), 0.0), rows((4.0, 3.5, 4.5), 0.1)
+    table = [row | {"fine": finer} for row, finer in zip(stuck, fine, strict=True)]
+    said = {"higher_is_better": True, "budget": 1.15}
+    assert verdict(table, "accuracy", **said).startswith("No effect")
+    text = verdict(table, "margin", stuck=True, **said)
+    assert text.startswith("Transplanted: ridge moved margin by +3.900")
+    assert "The metric itself is stuck at 0.000" in text
+
+
+def test_a_verdict_says_what_the_diagnosis_and_the_budget_said():
+    table = rows((0.9, 0.8, 1.0), 0.1)
+    said = {"higher_is_better": True}
+    text = verdict(table, "accuracy", budget=1.15, refused=True, **said)
+    assert text.startswith("No-go: the diagnosis said no")
+    text = verdict(table, "accuracy", budget=1.05, over_budget=True, **said)
+    assert "No strength stayed within the perplexity budget of 1.05" in text
+    text = verdict(table, "accuracy", budget=1.05, **said)
+    assert "The texts that chose it were within the budget of 1.05" in text
+
+
+def test_the_decision_is_told_with_the_layers_that_were_chosen(whole):
+    _, results, _ = whole
+    decision, layers = results["decision"], results["layers"]
+    pair = f"{layers['source']}:{layers['target']}"
+    assert decision["how"] in ("validation", "diagnosis", "no-go", "over budget")
+    assert decision["fine"] == "margin"
+    told = [w for w in results["warnings"] if w.startswith("layers ")]
+    assert all(w.startswith(f"layers {pair}: ") for w in told)
+    if decision["how"] != "validation":
+        assert decision["why"] in results["warnings"]
+    tried = {(p["source"], p["target"]) for p in layers["tried"]}
+    assert {(c["source"], c["target"]) for c in decision["candidates"]} <= tried
+    assert (layers["source"], layers["target"]) in tried
 
 
 def test_settings_know_their_layers():

@@ -1,13 +1,13 @@
 """The table that most recipes end in: methods and controls on test prompts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from contrans.comparison import Planted
 from contrans.control import Control, NoControl
 from contrans.evaluation import Measurement, Task
+from contrans.planting import Planted
 from contrans.recipes.claims import Estimate, average, difference, pooled, ratio
 from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Model, Plan
@@ -26,7 +26,10 @@ class Line:
     kind: str
     """"base", "method", "reference" or "control"."""
     found: Measurement
+    """Of several draws of a control their mean, item by item."""
     planted: Planted | None = None
+    strongest: Measurement | None = None
+    """The draw with the largest effect, where there are several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,9 @@ class Group:
 
     @property
     def strongest(self) -> Measurement:
-        """The control with the largest effect; set by `measure_group`."""
-        controls = [line.found for line in self.lines if line.kind == "control"]
-        return controls[0]
+        """The draw of a control with the largest effect, which a method has to beat."""
+        control = next(line for line in self.lines if line.kind == "control")
+        return control.strongest or control.found
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +86,8 @@ def measure_group(
 ) -> Group:
     """Test prompts, touched once: no edit, then everything to try.
 
-    Of several draws the strongest stands in the table, and the strongest control
-    first, so that it is the one a method is compared with.
+    Of several draws the mean stands in the table with the strongest draw beside it;
+    controls come in the order of those, so that the first has the one to beat.
     """
     texts = lab.fluent_test
     sign = 1.0 if task.higher_is_better else -1.0
@@ -92,12 +95,31 @@ def measure_group(
     lines = [Line(BASE, "base", base)]
     for entry in tries:
         outcomes = [lab.measure(model, task, c, texts=texts) for c in entry.draws]
-        strongest = max(outcomes, key=lambda m: sign * m.mean)
-        lines.append(Line(entry.name, entry.kind, strongest, entry.planted))
+        line = Line(entry.name, entry.kind, mean_of(outcomes), entry.planted)
+        if len(outcomes) > 1:
+            strongest = max(outcomes, key=lambda m: sign * m.mean)
+            line = replace(line, strongest=strongest)
+        lines.append(line)
     plain = [line for line in lines if line.kind != "control"]
     control = [line for line in lines if line.kind == "control"]
-    control.sort(key=lambda line: -sign * line.found.mean)
+    control.sort(key=lambda line: -sign * (line.strongest or line.found).mean)
     return Group(label, (*plain, *control), published)
+
+
+def mean_of(draws: Sequence[Measurement]) -> Measurement:
+    """Several draws of a control as one: the mean of every item and of every loss."""
+    if len(draws) == 1:
+        return draws[0]
+    losses = np.mean([draw.losses for draw in draws], axis=0).reshape(-1, 2)
+    return replace(
+        draws[0],
+        values=np.mean([draw.values for draw in draws], axis=0),
+        extra={
+            name: np.mean([draw.extra[name] for draw in draws], axis=0)
+            for name in draws[0].extra
+        },
+        losses=tuple((float(nll), float(tokens)) for nll, tokens in losses),
+    )
 
 
 def effect_table(
@@ -112,7 +134,9 @@ def effect_table(
     """Scores, changes, perplexities and strengths; the paper's numbers beside them."""
     compare = plan.compare and published is not None
     metric = groups[0].lines[0].found.metric
+    several = any(line.strongest for group in groups for line in group.lines)
     columns = [first, "method", f"{metric} [95%]", "change [95%]"]
+    columns += ["strongest draw"] if several else []
     fluent = any(line.found.losses for group in groups for line in group.lines)
     columns += ["perplexity", "ratio [95%]"] if fluent else []
     columns += ["relative strength", "raw alpha", "layers", "n"]
@@ -129,6 +153,8 @@ def effect_table(
                 if line.kind == "base"
                 else difference(line.found.values, base.values),
             ]
+            if several:
+                cells.append(line.strongest.mean if line.strongest else None)
             if fluent:
                 cells.append(line.found.perplexity if line.found.losses else None)
                 cells.append(_ratio(line, base))

@@ -1,8 +1,8 @@
 """Six emotions in one target, by strength: what Figures 2(a) and 6 share."""
 
-from contrans.comparison import Planted
 from contrans.data import EMOTIONS
 from contrans.evaluation import Measurement
+from contrans.planting import Planted
 from contrans.recipes.claims import Claim, Estimate, average, judge
 from contrans.recipes.effects import (
     BASE,

@@ -4,8 +4,8 @@ import random
 
 import numpy as np
 
-from contrans.comparison import Planted
 from contrans.data import EMOTIONS
+from contrans.planting import Planted
 from contrans.recipes.claims import average, judge, pooled
 from contrans.recipes.lab import Lab
 from contrans.recipes.planting import Route, best, plant, strongest

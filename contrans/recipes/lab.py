@@ -25,7 +25,7 @@ from contrans.recipes.plan import Model, Plan
 from contrans.search import candidates
 from contrans.stages import Stages
 from contrans.transfer import paper_layer
-from contrans.types import ConceptVector, HiddenStates, LinearMap, PromptPairs
+from contrans.types import ConceptVector, HiddenStates, PairedStates, PromptPairs
 from contrans.zoo import world
 
 
@@ -139,24 +139,7 @@ class Lab:
         self._corpus.move_to_end(lm.fingerprint)
         return self._corpus[lm.fingerprint]
 
-    def link(
-        self,
-        source: Model,
-        target: Model,
-        layers: tuple[int, int],
-        *,
-        method: str | None = None,
-        shuffle: int | None = None,
-    ) -> LinearMap:
-        """A map between two models, fitted on the texts that both can read."""
-        x, y = self._common(source, target)
-        return self.stages.link(
-            *(x, y, layers, method or self.plan.method),
-            seed=self.plan.seed,
-            shuffle=shuffle,
-        )
-
-    def _common(self, source: Model, target: Model) -> tuple[HiddenStates, ...]:
+    def common(self, source: Model, target: Model) -> tuple[HiddenStates, ...]:
         """States of the same texts on both sides; the last pair is remembered."""
         key = (source.name, source.revision, target.name, target.revision)
         if self._sides[0] != key:
@@ -172,10 +155,13 @@ class Lab:
         lm = self.lm(model)
         key = (lm.fingerprint, pairs)
         if key not in self._vectors:
-            layers, stage = self.layers(lm), f"pairs, {model}"
-            states = self.stages.pair_states(lm, pairs, layers, stage)
-            self._vectors[key] = concept_vector(states)
+            self._vectors[key] = concept_vector(self.pair_states(model, pairs))
         return self._vectors[key]
+
+    def pair_states(self, model: Model, pairs: PromptPairs) -> PairedStates:
+        """States of both sides of some pairs."""
+        lm = self.lm(model)
+        return self.stages.pair_states(lm, pairs, self.layers(lm), f"pairs, {model}")
 
     # ---------------------------------------------------------------- scores
 

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from contrans.registry import unknown
+from contrans.search import RELATIVE_GRID, TRIED_PAIRS
 
 PLANS = Path(__file__).parent / "plans"
 
@@ -144,10 +145,7 @@ class Choice(_Part, frozen=True):
     """How layers and strengths are chosen on validation prompts."""
 
     unit: Literal["relative", "raw"] = "relative"
-    grid: Annotated[tuple[float, ...], Field(min_length=1)] = (
-        *(0.1, 0.2, 0.3, 0.4),
-        *(0.5, 0.6, 0.8, 1.0),
-    )
+    grid: Annotated[tuple[float, ...], Field(min_length=1)] = RELATIVE_GRID
     emotion_strengths: tuple[float, float] = (1.0, 2.0)
     """Raw strengths of the published emotion scripts."""
     budget: float = Field(default=1.15, ge=1)
@@ -155,7 +153,7 @@ class Choice(_Part, frozen=True):
     fairness_budget: float = Field(default=1.10, ge=1)
     layers: Literal["search", "depth"] = "search"
     """"search" tries the best few pairs of layers; "depth" takes 0.75, as published."""
-    tried: int = Field(default=2, ge=1)
+    tried: int = Field(default=TRIED_PAIRS, ge=1)
     """Pairs of layers tried in behaviour."""
 
 

@@ -5,8 +5,8 @@ Longer vectors do more. Beside the paper's comparison stands one at equal length
 
 from dataclasses import replace
 
-from contrans.comparison import Planted
 from contrans.control import matched_norm
+from contrans.planting import Planted
 from contrans.recipes.baselines import every_target, into
 from contrans.recipes.claims import Claim, judge
 from contrans.recipes.effects import (

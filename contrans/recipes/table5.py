@@ -1,7 +1,7 @@
 """Table 5: what the models write without and with a vector, on test prompts."""
 
-from contrans.comparison import Planted
 from contrans.control import NoControl
+from contrans.planting import Planted
 from contrans.recipes.baselines import into
 from contrans.recipes.claims import Claim, judge
 from contrans.recipes.effects import (

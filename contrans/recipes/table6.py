@@ -1,6 +1,6 @@
 """Table 6: honesty added to models that are aligned already."""
 
-from contrans.comparison import Planted
+from contrans.planting import Planted
 from contrans.recipes.claims import Claim, judge, untestable
 from contrans.recipes.effects import (
     BASE,

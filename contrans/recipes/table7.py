@@ -4,8 +4,8 @@ Each vector has the layers and strength that were chosen for it alone. Together 
 disturb too much, so one common factor is chosen on the validation prompts of both.
 """
 
-from contrans.comparison import Planted
 from contrans.control import Composed, Steer, compose
+from contrans.planting import Planted
 from contrans.recipes.baselines import every_target, into
 from contrans.recipes.claims import Claim, judge, pooled
 from contrans.recipes.effects import (

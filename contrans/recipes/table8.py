@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from contrans.comparison import Planted
 from contrans.control import random_like
 from contrans.evaluation.scoring import continuation_ids
 from contrans.hooks import edit_residual
 from contrans.models import LM
+from contrans.planting import Planted
 from contrans.recipes.baselines import into
 from contrans.recipes.claims import apart, average, judge, pooled
 from contrans.recipes.lab import Lab

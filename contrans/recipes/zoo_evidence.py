@@ -22,15 +22,16 @@ import torch
 
 from contrans import zoo
 from contrans.cache import Cache
-from contrans.comparison import Pair, Planted, compare, plant
+from contrans.comparison import compare
 from contrans.control import NoControl, Steer, matched_norm
 from contrans.data import EMOTIONS
 from contrans.diagnostics import diagnose
 from contrans.evaluation import Measurement
 from contrans.files import write_text
 from contrans.job import Job, prepare
+from contrans.planting import Pair, Planted, plant, with_strength
 from contrans.settings import Settings
-from contrans.stages import Stages, with_strength
+from contrans.stages import Stages
 from contrans.types import ConceptVector
 from contrans.zoo import world
 from contrans.zoo.corpus import cut
@@ -142,9 +143,7 @@ def emotions(
             "broad map, warned": float(bool(results["diagnosis"]["warnings"])),
         }
         other_job, _, _ = done[EMOTIONS[(index + 1) % len(EMOTIONS)]]
-        crossed = plant(
-            replace(other_job, pairs=job.pairs), stages, main.layers, "ridge"
-        )
+        crossed = plant(stages, other_job.way, main.layers, method="ridge")
         equal = matched_norm(crossed, main.vector)
         entry["another emotion"] = _outcome(job, stages, equal, main.raw).mean
         entry |= _base_source(stages, job, main)
@@ -160,11 +159,11 @@ def _base_source(stages: Stages, job: Job, main: Planted) -> dict[str, float]:
     base = prepare(replace(job.settings, source="zoo/small"), stages)
     found: dict[str, float] = {}
     for label, method in (("ridge", "ridge"), ("ConTrans", "contrans")):
-        vector = plant(base, stages, main.layers, method)
+        vector = plant(stages, base.way, main.layers, method=method)
         found[f"base source, {label}, same raw"] = _outcome(
             job, stages, vector, main.raw
         ).mean
-    vector = plant(base, stages, main.layers, "ridge")
+    vector = plant(stages, base.way, main.layers, method="ridge")
     equal = matched_norm(vector, main.vector)
     found["base source, ridge, equal norm"] = _outcome(
         job, stages, equal, main.raw
@@ -177,7 +176,7 @@ def _neutral(
 ) -> dict[str, float]:
     """The map fitted on neutral text only: no effect, and a warning beforehand."""
     other = prepare(replace(job.settings, corpus=str(neutral)), stages)
-    vector = plant(other, stages, main.layers, "ridge")
+    vector = plant(stages, other.way, main.layers, method="ridge")
     link = stages.link(
         other.source.corpus, other.target_corpus, main.layers, "ridge", seed=0
     )
@@ -240,7 +239,7 @@ def concept(stages: Stages, documents: Path, name: str, kind: str) -> dict[str, 
     base = stages.outcome(job.target, job.test_task, NoControl(), job.fluent_test)
     shuffles = []
     for draw in range(SHUFFLES):
-        moved = plant(job, stages, main.layers, "ridge", shuffle=draw)
+        moved = plant(stages, job.way, main.layers, method="ridge", shuffle=draw)
         equal = matched_norm(moved, main.vector)
         shuffles.append(_outcome(job, stages, equal, main.raw).mean)
     opposite = _outcome(job, stages, -main.vector, main.raw).mean

@@ -129,6 +129,12 @@ def _compatibility(results: Results) -> tuple[Block, ...]:
                     "agreement with the target's own vector; below 0.4 expect little effect",
                 ),
                 (
+                    "AUROC of pairs",
+                    fixed(found.get("auroc")),
+                    "how well the mapped vector tells the target's own held-out pairs "
+                    "apart; 0.5 is chance",
+                ),
+                (
                     "R² of pairs",
                     fixed(found.get("r2_pairs")),
                     "how well mapped pair differences predict the target's, on held-out "
@@ -223,16 +229,19 @@ def _strength(results: Results) -> tuple[Block, ...]:
 
 
 def _layers(results: Results) -> tuple[Block, ...]:
-    table = tried(results)
+    table, words = tried(results), ()
+    if why := pick(results, "decision", "why"):
+        how = one_line(pick(results, "decision", "how"))
+        words = (Words((f"Decided by {how}: {one_line(why)}.",)),)
     if table is None:
-        return ()
+        return words
     picture = Picture(
         "layers",
         "Heat map of the gain of each pair of layers; the table below has the numbers.",
         f"Gain of each pair of layers tried, on {choosing_prompts(results)}. Framed: the "
         "chosen one.",
     )
-    return (picture, table)
+    return (picture, table, *words)
 
 
 def _limits(results: Results) -> tuple[Block, ...]:
