@@ -291,7 +291,9 @@ def test_a_recipe_gives_the_numbers_of_the_main_job(strangers, whole):
     source, target = (Model(name=strangers[side]) for side in ("source", "target"))
     plan = Plan(
         title="the same",
-        series=(Series(weak=source, weak_aligned=source, targets=(Target(model=target),)),),
+        series=(
+            Series(weak=source, weak_aligned=source, targets=(Target(model=target),)),
+        ),
         data=Data(
             honesty=strangers["pairs"],
             corpus=strangers["corpus"],

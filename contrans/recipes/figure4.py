@@ -123,9 +123,9 @@ def _cell(lab: Lab, source: Model, target: Model) -> Scores:
         subject = emotion(lab.plan, name, lab.limit)
         planted = best(lab, route, subject, tried=1)
         task, texts = subject.test_task, lab.fluent_test
-        base += lab.measure(target, task, texts=texts).values
-        after += lab.measure(target, task, planted.steer(), texts=texts).values
-        control += strongest(lab, route, subject, planted).values
+        base.extend(lab.measure(target, task, texts=texts).values)
+        after.extend(lab.measure(target, task, planted.steer(), texts=texts).values)
+        control.extend(strongest(lab, route, subject, planted).values)
     return base, after, control
 
 

@@ -34,8 +34,8 @@ def run(lab: Lab) -> Sheet:
         subject = emotion(lab.plan, name, lab.limit)
         every = len(subject.refine)
         main = best(lab, route, subject)
-        base += lab.measure(route.target, subject.test_task).values
-        control += strongest(lab, route, subject, main).values
+        base.extend(lab.measure(route.target, subject.test_task).values)
+        control.extend(strongest(lab, route, subject, main).values)
         for count in [*(c for c in COUNTS if c < every), every]:
             found = _score(lab, route, subject, main, count)
             scores.setdefault(count, []).extend(found)
