@@ -26,7 +26,7 @@ from contrans.control import NoControl
 from contrans.data import load_concept
 from contrans.evaluation import EmotionTask, Measurement, make_task
 from contrans.evaluation.measure import Measurements, check_finite
-from contrans.report import checks as output
+from contrans.report import checks as pages
 from contrans.store import save
 from contrans.types import ConceptVector
 
@@ -404,7 +404,7 @@ def report(undecided="warn") -> Report:
 )
 def test_junit_is_what_readers_expect(undecided, failures, skipped, ok):
     found = report(undecided)
-    root = ElementTree.fromstring(output.to_junit(found))
+    root = ElementTree.fromstring(pages.to_junit(found))
     assert root.tag == "testsuites"
     assert [part.tag for part in root] == ["testsuite"] * 2
     cases = list(root.iter("testcase"))
@@ -428,11 +428,11 @@ def test_a_suite_without_failures_passes_whatever_is_undecided():
     kept = replace(report(), cases=report().cases[:2])
     assert kept.ok
     assert not replace(kept, undecided="fail").ok
-    assert "passed" in output.verdict(kept)
+    assert "passed" in pages.verdict(kept)
 
 
 def test_markdown_puts_failures_first_and_fits():
-    text = output.to_markdown(report())
+    text = pages.to_markdown(report())
     lines = [line for line in text.splitlines() if line.startswith("| ")][1:]
     marks = [line.split(" | ")[0].strip("| ") for line in lines]
     assert marks[1:] == ["**FAIL**", "undecided", "pass", "pass"]
@@ -442,13 +442,13 @@ def test_markdown_puts_failures_first_and_fits():
     long = replace(
         report(), cases=tuple(replace(case, said="x" * 500) for _ in range(3000))
     )
-    text = output.to_markdown(long)
+    text = pages.to_markdown(long)
     assert len(text.encode()) < 1 << 20
     assert "more cases are left out" in text
 
 
 def test_json_holds_everything():
-    found = json.loads(output.to_json(report()))
+    found = json.loads(pages.to_json(report()))
     assert found["ok"] is False
     assert [case["status"] for case in found["cases"][:3]] == [
         "pass",

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from contrans import diagnostics
-from contrans.report import TABLE_HEADER, plots, table_lines, to_html, to_markdown
-from contrans.report.blocks import repeat_command
+from contrans.report import plots, to_html, to_markdown
 from contrans.report.format import clean, excerpt, fixed, interval, one_line
+from contrans.report.transplant import best_tried, effect_table, repeat_command
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 ATTACK = "</pre><script>alert(1)</script><img src=x onerror=\"a('b')\">"
@@ -296,23 +296,25 @@ def test_the_same_results_make_the_same_bytes(name):
     assert to_markdown(ODD[name]) == to_markdown(copy.deepcopy(ODD[name]))
 
 
+def words(page: str) -> str:
+    """The visible text of a page, on one line."""
+    return " ".join(" ".join(parse(page).words).split())
+
+
 def test_every_number_of_every_row_is_in_both():
     results = example()
     text = to_markdown(results).replace("\\", "")
-    page = " ".join(parse(to_html(results)).words)
-    lines = table_lines(results)
-    assert [line.name for line in lines] == [r["name"] for r in results["rows"]]
-    for line in lines:
+    page = words(to_html(results))
+    table = effect_table(results)
+    lines = table.texts()
+    assert [line[0] for line in lines] == [r["name"] for r in results["rows"]]
+    for line in [table.columns, *lines]:
         for cell in line:
             assert cell in text
             assert cell in page
-    assert lines[1].value == "0.547 [0.495, 0.599]"
-    assert lines[1].difference == "+0.334 [+0.293, +0.377]"
-    assert lines[1].perplexity == "10.31 ± 0.21"
-    assert lines[0].difference == "\u2013"
-    for heading in TABLE_HEADER:
-        assert heading in text
-        assert heading in page
+    assert lines[1][1:3] == ["0.547 [0.495, 0.599]", "+0.334 [+0.293, +0.377]"]
+    assert lines[1][5] == "10.31 ± 0.21"
+    assert lines[0][2] == "\u2013"
 
 
 def test_both_say_what_was_chosen_and_measured():
@@ -322,7 +324,8 @@ def test_both_say_what_was_chosen_and_measured():
     for page in pages:
         page = page.replace("\\", "")
         for words in (
-            f"{command} --map-source zoo/small --seed 7",
+            f"{command} --layers auto",
+            "--map-source zoo/small --budget 1.15 --seed 7 -o repeated",
             "n = 240",
             "chance 0.167",
             "split test",
@@ -397,7 +400,7 @@ def test_figures_leave_no_state_behind():
 
 
 def test_the_heat_map_prefers_points_within_the_budget():
-    best = plots.best_tried(example())
+    best = best_tried(example())
     assert best[3, 5]["relative"] == 0.4
     assert set(best) == {(2, 4), (3, 4), (3, 5), (4, 6)}
     assert plots.layers({"layers": {"tried": [point(1, 2, 0.1, 0.2, 1.0)]}}) is None
@@ -406,7 +409,8 @@ def test_the_heat_map_prefers_points_within_the_budget():
 def test_the_command_is_safe_to_paste():
     command = {"source": "a b", "target": "x; rm", "concept": "it's", "layers": "3:5"}
     assert repeat_command({"command": command}) == (
-        "contrans transplant 'a b' 'x; rm' --concept 'it'\"'\"'s' --layers 3:5"
+        "contrans transplant 'a b' 'x; rm' --concept 'it'\"'\"'s' --layers 3:5 "
+        "-o repeated"
     )
     assert repeat_command({}) == ""
 

@@ -38,7 +38,9 @@ def check(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", metavar="FILE", help="Also write the JSON."),
+        typer.Option(
+            "-o", "--out", metavar="FILE", help="Also write it: .html, .md or JSON."
+        ),
     ] = None,
     undecided: Annotated[
         str | None,
@@ -80,13 +82,21 @@ def check(
             force=force,
         )
         from contrans.files import write_text
-        from contrans.report.checks import to_json, to_junit, to_markdown
+        from contrans.report.checks import (
+            shown,
+            to_html,
+            to_json,
+            to_junit,
+            to_markdown,
+        )
 
         typer.echo(to_json(report) if json_ else shown(report))
         if junit is not None:
             write_text(junit, to_junit(report), force=force)
         if out is not None:
-            write_text(out, to_json(report) + "\n", force=force)
+            as_page = {".html": to_html, ".md": to_markdown}.get(out.suffix)
+            text = as_page(report) if as_page else to_json(report) + "\n"
+            write_text(out, text, force=force)
         if summary is not None:
             with summary.open("a", encoding="utf-8") as file:
                 file.write(to_markdown(report))
@@ -98,35 +108,6 @@ def check(
         raise typer.Exit(2) from None
     if not report.ok:
         raise typer.Exit(1)
-
-
-def shown(report: Any) -> str:
-    """A report for the terminal."""
-    from contrans.report.checks import case_name, message, numbers, verdict
-
-    head = ["result", "vector", "bound", "estimate", "n"]
-    rows = [
-        [
-            case.status,
-            case.vector or case.model,
-            case_name(case),
-            numbers(case),
-            str(case.n),
-        ]
-        for case in report.cases
-    ]
-    lines = [screen.table(head, rows)]
-    lines += [
-        f"{case.status}: {case.task}: {message(report, case)}"
-        for case in report.cases
-        if case.status != "pass"
-    ]
-    lines += [f"note: {note}" for note in report.notes]
-    lines.append(
-        f"\n{verdict(report)}; {report.measured} measured, {report.cached} from the "
-        f"cache, {report.seconds:.0f} s"
-    )
-    return "\n".join(lines)
 
 
 def _run(

@@ -141,7 +141,7 @@ def compare(
     from contrans.ab import compare_ab
     from contrans.checks.sources import get_task
     from contrans.files import finite, write_text
-    from contrans.report.ab import to_html, to_markdown
+    from contrans.report.ab import shown, to_html, to_markdown
 
     how = {
         "unit": unit,
@@ -234,17 +234,3 @@ def _side(arm: dict[str, Any], loading: dict[str, Any]) -> Any:
 
     vector = None if arm["vector"] is None else VectorSpec(**arm["vector"])
     return Arm(arm["label"], ModelSpec(name=arm["model"], **loading), vector)
-
-
-def shown(found: Any) -> str:
-    """The comparison for the terminal."""
-    from contrans.report.ab import HEAD, cells
-
-    lines = [f"A = {found.a}, B = {found.b}; 95% paired bootstrap intervals", ""]
-    lines += [screen.table(HEAD, [cells(outcome) for outcome in found.outcomes]), ""]
-    lines += [outcome.said for outcome in found.outcomes]
-    for row in found.generations:
-        lines += ["", f"prompt: {row['prompt']}"]
-        lines += [f"A: {row['a'].strip()}", f"B: {row['b'].strip()}"]
-    lines += [f"note: {note}" for note in found.notes]
-    return "\n".join(lines)

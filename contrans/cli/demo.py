@@ -69,6 +69,6 @@ def demo(
         as_json=json_,
     )
     if not json_:
-        from contrans.report.terminal import one_generation
+        from contrans.report.transplant import first_sample
 
-        typer.echo(f"\n{one_generation(results)}")
+        typer.echo(f"\n{first_sample(results)}")

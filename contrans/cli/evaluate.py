@@ -125,7 +125,7 @@ def evaluate(
     from contrans.files import write_text
     from contrans.library.concepts import load_concept
     from contrans.models import load_model
-    from contrans.report.terminal import eval_table
+    from contrans.report.scores import shown
 
     vectors = load_vectors(steer or [], strength, unit)
     tasks = [
@@ -187,7 +187,7 @@ def evaluate(
     found = results.to_json()
     if out is not None:
         write_text(out, found + "\n", force=force)
-    typer.echo(found if json_ else eval_table(json.loads(found)))
+    typer.echo(found if json_ else shown(json.loads(found)))
 
 
 _PERPLEXITY_TEXTS = 200

@@ -59,7 +59,7 @@ def run(
             "-o",
             "--out",
             metavar="DIR",
-            help="Folder for Markdown, CSV, LaTeX, JSON and figures.",
+            help="Folder for HTML, Markdown, CSV, LaTeX, JSON and figures.",
         ),
     ] = None,
     resume: Annotated[
@@ -84,7 +84,8 @@ def run(
     screen.quiet()
     from contrans.cache import Cache, cache_folder
     from contrans.recipes.running import index, run_recipes
-    from contrans.report.sheet import markdown_of
+    from contrans.report import terminal
+    from contrans.report.sheet import shown
     from contrans.stages import Stages
 
     with screen.Bars() as bars:
@@ -104,9 +105,9 @@ def run(
         }
         typer.echo(json.dumps(found))
     elif len(done) == 1:
-        typer.echo(markdown_of(done[0].results))
+        typer.echo(shown(done[0].results))
     else:
-        typer.echo(index(done, plan, limit))
+        typer.echo(terminal.render(index(done, plan, limit)))
     if out is not None:
         screen.note(f"{out}: open {out / 'README.md'}")
 

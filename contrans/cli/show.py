@@ -100,14 +100,16 @@ def _results(path: Path, *, as_json: bool) -> None:
     if said is not None:
         typer.echo(said)
         return
-    from contrans.report.terminal import eval_table, one_generation, summary
-
     if "verdict" in results:
-        typer.echo(f"{summary(results)}\n\n{one_generation(results)}")
+        from contrans.report.transplant import first_sample, summary
+
+        typer.echo(f"{summary(results)}\n\n{first_sample(results)}")
         for warning in results["warnings"]:
             typer.echo(f"warning: {warning}")
     else:
-        typer.echo(eval_table(results))
+        from contrans.report.scores import shown
+
+        typer.echo(shown(results))
 
 
 def _cell(value: Any) -> str:

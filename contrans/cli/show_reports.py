@@ -24,7 +24,7 @@ def report(found: Mapping[str, Any]) -> str | None:
 def _check(found: Mapping[str, Any]) -> str:
     from contrans.checks.judging import Case
     from contrans.checks.running import Report
-    from contrans.cli.check import shown
+    from contrans.report.checks import shown
 
     fields = {k: v for k, v in found.items() if k not in ("contrans", "ok", "cases")}
     cases = tuple(Case(**case) for case in found["cases"])
@@ -35,7 +35,7 @@ def _check(found: Mapping[str, Any]) -> str:
 
 def _compare(found: Mapping[str, Any]) -> str:
     from contrans.ab import Comparison, Outcome
-    from contrans.cli.compare import shown
+    from contrans.report.ab import shown
 
     fields = {k: v for k, v in found.items() if k not in ("contrans", "outcomes")}
     several = {k: tuple(found[k]) for k in ("generations", "notes")}

@@ -300,7 +300,7 @@ def run(
     if as_json:
         typer.echo(json.dumps(results, indent=2))
     else:
-        from contrans.report.terminal import summary
+        from contrans.report.transplant import summary
 
         typer.echo(f"\n{summary(results)}\n\nreport: {out / 'report.html'}")
     return results

@@ -11,11 +11,12 @@ from typing import Any
 from contrans.core.version import __version__
 from contrans.files import atomic, digest, write_text
 from contrans.recipes import RECIPES
-from contrans.recipes.claims import Claim, Estimate
 from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Plan
+from contrans.report import markdown
+from contrans.report.blocks import Block, Bullets, Heading, Mark, Page, Paragraph, Table
 from contrans.report.plots import save_png
-from contrans.report.sheet import Sheet, as_json, claims_table, files_of
+from contrans.report.sheet import Sheet, as_json, claims_of, claims_table, files_of
 from contrans.stages import Stages
 
 INDEX = "README.md"
@@ -73,7 +74,9 @@ def run_recipes(
         done.append(_one(name, lab, folder, key, resume=resume))
         tell(_line(done[-1]))
     if folder is not None:
-        write_text(folder / INDEX, index(done, plan, limit), force=True)
+        write_text(
+            folder / INDEX, markdown.render(index(done, plan, limit)), force=True
+        )
     return done
 
 
@@ -161,42 +164,34 @@ def _count(done: Done) -> str:
     return "claims: " + ", ".join(told) if told else "no claims"
 
 
-def claims_of(done: Done) -> list[Claim]:
-    """The claims of a finished recipe, as values again."""
-    found = []
-    for entry in done.results.get("claims", ()):
-        estimate = entry["estimate"]
-        value = None if estimate is None else Estimate(**estimate)
-        found.append(Claim(**(entry | {"estimate": value})))
-    return found
-
-
-def index(done: Sequence[Done], plan: Plan, limit: int | None) -> str:
+def index(done: Sequence[Done], plan: Plan, limit: int | None) -> Page:
     """The page of a folder: every claim of every recipe."""
     ran = [entry for entry in done if not entry.why_not]
-    lines = [f"# Recipes: {plan.title}", ""]
-    if limit is not None:
-        lines += [f"Limited to {limit} items: a trial, not a result.", ""]
-    lines += [
-        "Every table and figure of the paper (arXiv 2405.13578) on these models. A "
-        "claim is supported when the 95% interval of its estimate lies inside the "
-        "stated region, not supported when it lies outside, undecided otherwise. "
-        '"ours" marks checks that the paper does not make.',
-        "",
+    notes = [f"Limited to {limit} items: a trial, not a result."] if limit else []
+    rows = [
+        (
+            Mark(RECIPES[entry.name].paper, link=f"{entry.name}.md"),
+            RECIPES[entry.name].title,
+            round(entry.seconds),
+        )
+        for entry in ran
     ]
-    lines += [f"- {note}" for note in plan.notes] + [""]
-    lines += ["| recipe | what | seconds |", "| --- | --- | ---: |"]
-    for entry in ran:
-        what = f"[{RECIPES[entry.name].paper}]({entry.name}.md)"
-        title = RECIPES[entry.name].title
-        lines.append(f"| {what} | {title} | {entry.seconds:.0f} |")
-    total = sum(entry.seconds for entry in ran)
-    lines += [f"| all | | {total:.0f} |", "", "## Claims", ""]
-    claims = [(e.name, claim) for e in ran for claim in claims_of(e)]
-    names = [f"[{name}]({name}.md)" for name, _ in claims]
-    lines.append(claims_table([claim for _, claim in claims], names=names))
-    skipped = [entry for entry in done if entry.why_not]
+    rows.append((Mark("all"), "", round(sum(entry.seconds for entry in ran))))
+    claims = [(e.name, claim) for e in ran for claim in claims_of(e.results)]
+    names = [Mark(name, link=f"{name}.md") for name, _ in claims]
+    blocks: list[Block] = [
+        Bullets((*notes, *plan.notes)),
+        Paragraph(
+            "Every table and figure of the paper (arXiv 2405.13578) on these models. A "
+            "claim is supported when the 95% interval of its estimate lies inside the "
+            "stated region, not supported when it lies outside, undecided otherwise. "
+            '"ours" marks checks that the paper does not make.'
+        ),
+        Table("", "What ran.", ("recipe", "what", "seconds"), tuple(rows)),
+        Heading("Claims"),
+        claims_table([claim for _, claim in claims], names=names),
+    ]
+    skipped = tuple(f"{e.name}: {e.why_not}" for e in done if e.why_not)
     if skipped:
-        lines += ["", "## Not run", ""]
-        lines += [f"- {entry.name}: {entry.why_not}" for entry in skipped]
-    return "\n".join(lines) + "\n"
+        blocks += [Heading("Not run"), Bullets(skipped)]
+    return Page(f"Recipes: {plan.title}", "", tuple(blocks))

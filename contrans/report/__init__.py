@@ -3,21 +3,14 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-_WHERE = {
-    "TABLE_HEADER": "blocks",
-    "table_lines": "blocks",
-    "to_html": "html",
-    "to_markdown": "markdown",
-}
+_WHERE = {"to_html": "transplant", "to_markdown": "transplant"}
 __all__ = [*_WHERE]
 
 if TYPE_CHECKING:
-    from contrans.report.blocks import (
-        TABLE_HEADER as TABLE_HEADER,
-        table_lines as table_lines,
+    from contrans.report.transplant import (
+        to_html as to_html,
+        to_markdown as to_markdown,
     )
-    from contrans.report.html import to_html as to_html
-    from contrans.report.markdown import to_markdown as to_markdown
 
 
 def __getattr__(name: str) -> Any:

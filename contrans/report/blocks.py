@@ -1,333 +1,186 @@
-"""What a report says, as plain blocks; `report.py` and `report_html.py` only dress it.
+"""What a page is made of: a few blocks, which `html`, `markdown` and `terminal` render.
 
-All texts here are unescaped. Every statement is made from the results dict of
-`run_transplant`, and anything missing in it is shown as a dash.
+All texts here are unescaped; each renderer escapes in one place. The page of a
+transplant is built in `transplant`, of an A/B test in `ab`, of checks in `checks`, of a
+recipe in `sheet`.
 """
 
-import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from contrans.report.format import (
-    MISSING,
-    clean,
-    entries,
-    excerpt,
-    fixed,
-    interval,
-    is_in_sample,
-    number,
-    one_line,
-    pick,
-    plus_minus,
-    times,
-    whole,
-)
-from contrans.report.plots import best_tried
+from contrans.report.format import MISSING, clean, fixed, interval
 
-Results = Mapping[str, Any]
-GENERATIONS = 12
-"""Generations shown; `results.json` has them all."""
-IN_SAMPLE = (
-    "These numbers are in-sample. The published protocol tests on the very scenarios "
-    "that the vector was refined on, so they flatter the method and say nothing about "
-    "new prompts. Use them only to compare with the publication; for evidence, run "
-    "again with --protocol heldout."
-)
-DEFAULTS = {
-    "layers": "auto",
-    "strength": "auto",
-    "method": "ridge",
-    "protocol": "heldout",
-    "budget": 1.15,
-    "seed": 0,
-    "dtype": "auto",
-}
-SILENT = ("source", "target", "progress", "notify", "cache", "force")
+NUMBER = re.compile(r"[-+<>x]? ?\d")
+"""How a cell with a number starts."""
+Tone = Literal["", "good", "bad", "unsure", "warning", "alarm"]
+"""How something is meant; colours say it in HTML, and words always do too."""
+
+
+@runtime_checkable
+class Ranged(Protocol):
+    """A number with its interval."""
+
+    @property
+    def value(self) -> float: ...  # noqa: D102
+
+    @property
+    def low(self) -> float: ...  # noqa: D102
+
+    @property
+    def high(self) -> float: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """A box that must not be missed: warnings, the in-sample label, the verdict."""
+class Mark:
+    """A text in a cell that links, warns or explains itself."""
 
-    kind: Literal["warning", "alarm", "verdict"]
-    title: str
-    lines: tuple[str, ...]
+    text: str
+    tone: Tone = ""
+    hint: str = ""
+    """What it means, for a reader who points at it."""
+    link: str = ""
+    """A file beside the page."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """Names, values, and what each value means."""
-
-    rows: tuple[tuple[str, str, str], ...]
+Cell = str | int | float | Ranged | Mark | None
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; the columns in `words` are text, the others numbers."""
+    """Rows and columns, for every medium; cells keep their numbers until rendered."""
 
-    caption: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    words: tuple[int, ...] = (0,)
+    name: str
+    """Ending of its file name where it is also written as CSV; may be empty."""
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    signed: tuple[str, ...] = ()
+    """Columns of differences, written with their sign."""
     strong: tuple[int, ...] = ()
     """Rows to make stand out, such as the chosen one."""
 
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"table {self.title!r} has {len(self.columns)} columns "
+                    f"{self.columns} but a row of {len(row)} cells: {row}"
+                )
+
+    def texts(self) -> list[list[str]]:
+        """Every cell written out."""
+        return [
+            [
+                written(cell, sign=column in self.signed)
+                for cell, column in zip(row, self.columns, strict=True)
+            ]
+            for row in self.rows
+        ]
+
+
+def written(cell: Cell, *, sign: bool = False) -> str:
+    """A cell as text; what was not measured is a dash."""
+    match cell:
+        case Mark():
+            return clean(cell.text)
+        case None | str():
+            return clean(cell)
+        case int():
+            return str(cell)
+        case float():
+            return fixed(cell, sign=sign)
+        case _:
+            return interval(cell, sign=sign)
+
+
+def numeric(texts: Sequence[Sequence[str]]) -> list[bool]:
+    """Which columns hold numbers, and so stand flush right."""
+    return [
+        any(map(NUMBER.match, column))
+        and all(NUMBER.match(cell) or cell in ("", "-", MISSING) for cell in column)
+        for column in zip(*texts, strict=True)
+    ]
+
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A figure of `plots.FIGURES`, for media that can show it."""
-
-    name: str
-    alt: str
-    caption: str
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """Paragraphs."""
-
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """Something to paste into a shell."""
+class Heading:
+    """Starts a section."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """A prompt and what the model wrote without and with the edit."""
+class Paragraph:
+    """A few sentences."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bullets:
+    """Notes, each for itself."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Callout:
+    """A box that must not be missed: warnings, the in-sample label, the verdict."""
+
+    tone: Tone
+    title: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Something to paste into a shell, or a text as it is."""
+
+    text: str
+    language: str = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """A prompt, and how it was continued under each condition."""
 
     prompt: str
-    before: str
-    after: str
-
-
-Block = Note | Facts | Table | Picture | Words | Command | Sample
+    texts: tuple[tuple[str, str], ...]
+    """Condition and continuation."""
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """A heading and what stands below it."""
+class Figure:
+    """A drawing, for media that can show it."""
 
-    title: str
-    blocks: tuple[Block, ...]
+    name: str
+    draw: Callable[[], Any] = field(compare=False)
+    """Makes the matplotlib figure; None where there is nothing to draw."""
+    alt: str
+    caption: str
+    file: str = ""
+    """Where it lies as a picture, for media that can only link to it."""
+
+
+Block = Heading | Paragraph | Bullets | Callout | Table | Code | Sides | Figure
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    """A whole report."""
+class Page:
+    """A whole page."""
 
     title: str
     subtitle: str
-    sections: tuple[Section, ...]
+    blocks: tuple[Block, ...]
 
-
-class TableLine(NamedTuple):
-    """One row of the effect table, written out."""
-
-    name: str
-    kind: str
-    value: str
-    difference: str
-    raw: str
-    relative: str
-    perplexity: str
-    ratio: str
-
-
-TABLE_HEADER = TableLine(
-    "row",
-    "kind",
-    "value [95% interval]",
-    "change to no edit [95% interval]",
-    "strength, raw",
-    "strength, relative",
-    "perplexity ± s.e.",
-    "ratio",
-)
-"""Headings for `table_lines`."""
-
-
-def table_lines(results: Results) -> list[TableLine]:
-    """The effect table as plain text cells, in the order of the results."""
-    return [
-        TableLine(
-            name=one_line(row.get("name")),
-            kind=one_line(row.get("kind")),
-            value=interval(row),
-            difference=interval(row.get("difference"), sign=True),
-            raw=fixed(row.get("raw"), 2),
-            relative=fixed(row.get("relative"), 2),
-            perplexity=plus_minus(
-                pick(row, "perplexity", "value"), pick(row, "perplexity", "stderr")
-            ),
-            ratio=times(pick(row, "perplexity", "ratio")),
-        )
-        for row in entries(results, "rows")
-    ]
-
-
-def measured(results: Results) -> str:
-    """What a number of the effect table is: metric, n, chance, split, protocol."""
-    task = pick(results, "task") or {}
-    better = {"True": "higher is better", "False": "lower is better"}
-    parts = [
-        f"{one_line(task.get('name'))}: {one_line(task.get('metric'))}",
-        better.get(str(task.get("higher_is_better")), ""),
-        f"n = {whole(task.get('n'))} prompts",
-        _fluent(results),
-        f"chance {fixed(task.get('chance'))}",
-        f"split {one_line(task.get('split'))}",
-        f"protocol {one_line(task.get('protocol'))}",
-    ]
-    if is_in_sample(results):
-        parts.append("IN-SAMPLE")
-    return ", ".join(part for part in parts if part) + "."
-
-
-def _fluent(results: Results) -> str:
-    """How many texts perplexity is measured on."""
-    known = pick(results, "perplexity_texts")
-    if not isinstance(known, Mapping):
-        return ""
-    test, validate = (whole(known.get(part)) for part in ("test", "validate"))
-    if known.get("shared"):
-        return f"perplexity on {test} texts, which also chose the strength"
-    return f"perplexity on {test} texts; {validate} others chose the strength"
-
-
-def choosing_prompts(results: Results) -> str:
-    """The prompts on which layers and strength were chosen."""
-    if is_in_sample(results):
-        return "the test prompts themselves (in-sample)"
-    return "validation prompts"
-
-
-def repeat_command(results: Results) -> str:
-    """The shell command that runs the same again."""
-    command = pick(results, "command")
-    if not isinstance(command, Mapping):
-        return one_line(command) if command else ""
-    words = ["contrans", "transplant"]
-    words += [shlex.quote(one_line(command.get(k))) for k in ("source", "target")]
-    for key, value in command.items():
-        if key in SILENT or value is None or value is False:
-            continue
-        if key in DEFAULTS and value == DEFAULTS[key]:
-            continue
-        words.append(f"--{key.replace('_', '-')}")
-        if value is not True:
-            words.append(shlex.quote(_argument(value)))
-    return " ".join(words)
-
-
-def _argument(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ":".join(map(str, value))
-    return one_line(value)
-
-
-def samples(results: Results) -> tuple[Block, ...]:
-    """Generations without and with the edit."""
-    known = [g for g in entries(results, "generations") if isinstance(g, Mapping)]
-    shown: list[Block] = [
-        Sample(*(excerpt(g.get(key)) for key in ("prompt", "before", "after")))
-        for g in known[:GENERATIONS]
-    ]
-    if len(known) > GENERATIONS:
-        left = len(known) - GENERATIONS
-        shown.append(Words((f"{left} more generations are in results.json.",)))
-    return tuple(shown)
-
-
-def extras(results: Results) -> tuple[Block, ...]:
-    """Further metrics of each row, when there are any."""
-    rows = entries(results, "rows")
-    names = list(dict.fromkeys(k for r in rows for k in (r.get("extra") or {})))
-    if not names:
-        return ()
-    body = tuple(
-        (one_line(r.get("name")), *(_cell(pick(r, "extra", k)) for k in names))
-        for r in rows
-    )
-    header = ("row", *map(one_line, names))
-    return (Table("Further figures of the same prompts.", header, body),)
-
-
-def _cell(value: object) -> str:
-    return fixed(value) if number(value) is not None else one_line(value, 80)
-
-
-def curve(results: Results) -> Table | None:
-    """Effect and perplexity over strength."""
-    points = entries(results, "strength", "curve")
-    if not points:
-        return None
-    has_value = any(number(p.get("value")) is not None for p in points)
-    chosen = number(pick(results, "strength", "raw"))
-    rows, strong = [], []
-    for i, p in enumerate(points):
-        if chosen is not None and number(p.get("raw")) == chosen:
-            strong.append(i)
-        level = p if has_value else {**p, "value": p.get("effect")}
-        cells = [fixed(p.get("relative"), 2), fixed(p.get("raw"), 2), interval(level)]
-        if has_value:
-            cells.append(fixed(p.get("effect"), sign=True))
-        perplexity = p.get("perplexity"), p.get("perplexity_ratio")
-        cells += [fixed(perplexity[0], 2), times(perplexity[1])]
-        rows.append((*cells, "chosen" if i in strong else ""))
-    effect = ("value [95% interval]", "gain") if has_value else ("gain [95% interval]",)
-    header = ("relative", "raw", *effect, "perplexity", "ratio", "note")
-    caption = (
-        f"Strengths tried at the chosen layers, on {choosing_prompts(results)}. A gain "
-        "is signed so that more is better."
-    )
-    return Table(caption, header, tuple(rows), (len(header) - 1,), tuple(strong))
-
-
-def tried(results: Results) -> Table | None:
-    """The best point of each pair of layers tried."""
-    best = best_tried(results)
-    if not best:
-        return None
-    chosen = pick(results, "layers", "source"), pick(results, "layers", "target")
-    rows = tuple(
-        (
-            str(s),
-            str(t),
-            fixed(p.get("relative"), 2),
-            fixed(p.get("raw"), 2),
-            fixed(p.get("effect"), sign=True),
-            times(p.get("perplexity_ratio")),
-            "chosen" if (s, t) == chosen else "",
-        )
-        for (s, t), p in best.items()
-    )
-    header = ("source", "target", "relative", "raw", "gain", "ratio", "note")
-    caption = (
-        f"The best strength of each pair of layers, on {choosing_prompts(results)}, "
-        "within the perplexity budget where one was."
-    )
-    strong = tuple(i for i, pair in enumerate(best) if pair == chosen)
-    return Table(caption, header, rows, (6,), strong)
-
-
-def describe_model(model: object) -> str:
-    """One line about a model."""
-    if not isinstance(model, Mapping):
-        return MISSING
-    return (
-        f"{one_line(model.get('name'))} ({whole(model.get('layers'))} blocks, width "
-        f"{whole(model.get('hidden'))}, context {whole(model.get('context'))}, "
-        f"{one_line(model.get('dtype'))}; weights {_short(model.get('fingerprint'))}, "
-        f"tokenizer {_short(model.get('tokenizer'))})"
-    )
-
-
-def _short(digest: object) -> str:
-    return clean(digest)[:12]
+    def sections(self) -> list[tuple[str, list[Block]]]:
+        """Headings with what stands below each; the first may have no heading."""
+        found: list[tuple[str, list[Block]]] = [("", [])]
+        for block in self.blocks:
+            if isinstance(block, Heading):
+                found.append((block.text, []))
+            else:
+                found[-1][1].append(block)
+        return [part for part in found if part[0] or part[1]]

@@ -1,7 +1,8 @@
-"""A report for programs (JSON, JUnit XML) and for people (Markdown)."""
+"""A report of checks: for programs (JSON, JUnit XML) and for people (pages)."""
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from xml.etree import ElementTree
 
@@ -9,10 +10,26 @@ from contrans.checks.judging import Case
 from contrans.checks.running import Report
 from contrans.core.version import __version__
 from contrans.files import finite
+from contrans.report import html, markdown, terminal
+from contrans.report.blocks import (
+    Block,
+    Bullets,
+    Callout,
+    Figure,
+    Heading,
+    Mark,
+    Page,
+    Paragraph,
+    Table,
+    Tone,
+)
+from contrans.report.format import interval
 
 SUMMARY_BYTES = 1_000_000
 """GitHub refuses a step summary above 1 MiB; this leaves room for the rest of the job."""
-_MARKS = {"pass": "pass", "fail": "**FAIL**", "undecided": "undecided"}
+FIGURE_ROWS = 30
+"""Cases drawn at most; the table has all."""
+TONES: dict[str, Tone] = {"pass": "good", "fail": "bad", "undecided": "unsure"}
 _CONTROL = re.compile(r"[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]")
 
 
@@ -27,13 +44,6 @@ def case_name(case: Case) -> str:
     return f"{case.task}: {case.bound}"
 
 
-def numbers(case: Case) -> str:
-    """The estimate with its interval, as a person reads it."""
-    if case.value is None or case.low is None or case.high is None:
-        return "-"
-    return f"{case.value:.3f} [{case.low:.3f}, {case.high:.3f}]"
-
-
 def message(report: Report, case: Case) -> str:
     """One sentence on a case that did not pass."""
     side = {
@@ -44,7 +54,7 @@ def message(report: Report, case: Case) -> str:
     if "baseline" in case.bound:
         side = "worse than the baseline" if case.status == "fail" else ""
     parts = [
-        f"{case.metric} {numbers(case)} ({report.confidence:.0%} interval, "
+        f"{case.metric} {interval(case)} ({report.confidence:.0%} interval, "
         f"{case.n} items)"
         if case.value is not None
         else "",
@@ -135,42 +145,112 @@ def verdict(report: Report) -> str:
     return f"{report.suite}: {'passed' if report.ok else 'FAILED'} ({counts})"
 
 
-def to_markdown(report: Report) -> str:
-    """A summary for a pull request or `$GITHUB_STEP_SUMMARY`: failures first."""
-    order = {"fail": 0, "undecided": 1, "pass": 2}
-    cases = sorted(report.cases, key=lambda case: order[case.status])
-    lines = [
-        f"## {'✅' if report.ok else '❌'} {_cell(verdict(report))}",
-        "",
-        f"{report.confidence:.0%} bootstrap intervals over items. A bound fails only "
-        "where the whole interval is on its wrong side; undecided counts as "
-        f"`{report.undecided}`. {report.measured} measured, {report.cached} from the "
-        f"cache, {report.seconds:.0f} s.",
-        "",
-        "| result | model | vector | task | bound | estimate [interval] | n | |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    size = sum(len(line.encode()) + 1 for line in lines)
-    for i, case in enumerate(cases):
-        cells = (
-            _MARKS[case.status],
+def table(cases: Sequence[Case]) -> Table:
+    """One row per bound."""
+    rows = tuple(
+        (
+            Mark("FAIL" if case.status == "fail" else case.status, TONES[case.status]),
             case.model,
             case.vector or "no edit",
-            case.task,
-            case.bound,
-            f"{case.metric} {numbers(case)}",
-            str(case.n),
+            case_name(case),
+            case.metric,
+            interval(case),
+            case.n,
             case.said,
         )
-        line = f"| {' | '.join(map(_cell, cells))} |"
-        size += len(line.encode()) + 1
-        if size > SUMMARY_BYTES:
-            lines += ["", f"{len(cases) - i} more cases are left out here."]
-            break
-        lines.append(line)
-    notes = [f"- {_cell(note)}" for note in report.notes[:20]]
-    return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
+        for case in cases
+    )
+    head = ("result", "model", "vector", "bound", "metric", "estimate", "n", "note")
+    return Table("", "Every bound, failures first.", head, rows)
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def page(report: Report, *, most: int | None = None) -> Page:
+    """A report: the verdict, what did not pass and why, every bound.
+
+    Args:
+        report: what `run_suite` returns.
+        most: cases shown at most, failures first; None shows all.
+    """
+    order = {"fail": 0, "undecided": 1, "pass": 2}
+    cases = sorted(report.cases, key=lambda case: order[case.status])
+    shown = cases[:most]
+    why = tuple(
+        f"{case.status}: {case.task}: {message(report, case)}"
+        for case in shown
+        if case.status != "pass"
+    )
+    about = (
+        f"{report.confidence:.0%} bootstrap intervals over items. A bound fails only "
+        "where the whole interval is on its wrong side; undecided counts as "
+        f"{report.undecided}. {ran(report)}."
+    )
+    figure = Figure(
+        "bounds",
+        lambda: _draw(shown[:FIGURE_ROWS]),
+        "; ".join(f"{case_name(c)}: {interval(c)}" for c in shown[:FIGURE_ROWS]),
+        "Estimates with their intervals, by metric.",
+    )
+    blocks: list[Block] = [
+        Callout("good" if report.ok else "bad", verdict(report), (about,)),
+        *([Bullets(why)] if why else []),
+        figure,
+        table(shown),
+    ]
+    if len(shown) < len(cases):
+        left = len(cases) - len(shown)
+        blocks.append(Paragraph(f"{left} more cases are left out here."))
+    if report.notes:
+        blocks += [Heading("Notes"), Bullets(tuple(report.notes))]
+    mark = "\u2705" if report.ok else "\u274c"
+    return Page(f"{mark} {report.suite}", "", tuple(blocks))
+
+
+def _draw(cases: Sequence[Case]) -> object:
+    from contrans.report.figures import Whisker, dots  # needs matplotlib
+
+    kinds = {"pass": "reference", "fail": "method", "undecided": "control"}
+    panels: dict[str, list[Whisker]] = {}
+    for case in cases:
+        if case.value is not None and case.low is not None and case.high is not None:
+            name = f"{case.vector or case.model}, {case_name(case)} ({case.status})"
+            panels.setdefault(case.metric, []).append(
+                Whisker(name, kinds[case.status], case)
+            )
+    return dots(panels, "", dashed="", shared=False) if panels else None
+
+
+def ran(report: Report) -> str:
+    """How much was measured now, and how long that took."""
+    return (
+        f"{report.measured} measured, {report.cached} from the cache, "
+        f"{report.seconds:.0f} s"
+    )
+
+
+def to_markdown(report: Report) -> str:
+    """A summary for a pull request or `$GITHUB_STEP_SUMMARY`: failures first."""
+    most = len(report.cases)
+    while True:
+        text = markdown.render(page(report, most=most), level=2)
+        size = len(text.encode())
+        if size <= SUMMARY_BYTES:
+            return text
+        most = int(most * min(SUMMARY_BYTES / size, 0.98))
+
+
+def to_html(report: Report) -> str:
+    """The report as one self-contained page."""
+    return html.render(page(report))
+
+
+def shown(report: Report) -> str:
+    """The report for a terminal: the table, then what did not pass and why."""
+    lines = [terminal.table(table([]).columns, table(report.cases).texts())]
+    lines += [
+        terminal.folded(f"{case.status}: {case.task}: {message(report, case)}")
+        for case in report.cases
+        if case.status != "pass"
+    ]
+    lines += [terminal.folded(f"note: {note}") for note in report.notes]
+    lines += ["", terminal.folded(f"{verdict(report)}; {ran(report)}")]
+    return "\n".join(lines)

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from contrans.recipes.claims import Estimate
+from contrans.report.format import one_line, pick
 from contrans.report.plots import CELL_TEXT, CELLS, COLOURS, FAINT, SHAPES, STYLE
 
 PALETTE = ("#e69f00", "#0072b2", "#d55e00", "#009e73", "#a05a9c", "#56b4e9")
@@ -34,35 +35,54 @@ class Whisker:
 
     name: str
     kind: str
-    at: Estimate
+    at: object
+    """Anything with value, low and high."""
 
 
 def _canvas(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def dots(panels: Mapping[str, Sequence[Whisker]], label: str) -> Figure:
-    """One panel per target: every method with its interval."""
+def dots(
+    panels: Mapping[str, Sequence[Whisker]],
+    label: str,
+    *,
+    dashed: str = "no edit",
+    shared: bool = True,
+) -> Figure:
+    """One panel per target or metric: every row with its interval.
+
+    Args:
+        panels: titles and rows.
+        label: of the axis.
+        dashed: what the first row is, which a dashed line follows down; or "".
+        shared: the panels have one scale.
+    """
     with matplotlib.rc_context(STYLE):
         tallest = max(len(rows) for rows in panels.values())
         figure = _canvas(2.6 + 2.6 * len(panels), 1.1 + 0.3 * tallest)
-        grid = figure.subplots(1, len(panels), squeeze=False, sharex=True)[0]
-        shared = len({tuple(r.name for r in rows) for rows in panels.values()}) == 1
+        grid = figure.subplots(1, len(panels), squeeze=False, sharex=shared)[0]
+        alike = len({tuple(r.name for r in rows) for rows in panels.values()}) == 1
         for i, (axes, (title, rows)) in enumerate(
             zip(grid, panels.items(), strict=True)
         ):
             for y, row in enumerate(rows):
                 colour = COLOURS[row.kind]
-                axes.plot([row.at.low, row.at.high], [y, y], color=colour, linewidth=2)
-                axes.plot([row.at.value], [y], SHAPES[row.kind], color=colour)
-            axes.axvline(rows[0].at.value, color=FAINT, linestyle="--", linewidth=1)
-            names = [row.name for row in rows] if not (shared and i) else []
+                value, low, high = (pick(row.at, k) for k in ("value", "low", "high"))
+                axes.plot([low, high], [y, y], color=colour, linewidth=2)
+                axes.plot([value], [y], SHAPES[row.kind], color=colour)
+                if dashed and not y:
+                    axes.axvline(value, color=FAINT, linestyle="--", linewidth=1)
+            names = (
+                [one_line(row.name, 60) for row in rows] if not (alike and i) else []
+            )
             axes.set_yticks(range(len(rows)), names or [""] * len(rows))
             axes.set_ylim(tallest - 0.5, -0.5)
             axes.tick_params(axis="y", length=0)
-            axes.set_title(title, loc="left")
+            axes.set_title(one_line(title, 60), loc="left")
             axes.margins(x=0.08)
-        figure.supxlabel(f"{label} (95% interval; dashed: no edit)", size=9)
+        after = f"; dashed: {dashed}" if dashed else ""
+        figure.supxlabel(f"{label} (95% interval{after})".strip(), size=9)
     return figure
 
 

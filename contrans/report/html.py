@@ -1,160 +1,75 @@
-"""The report as one HTML file: no script, no outside resource, light and dark."""
+"""Pages as one HTML file: no script, no outside resource, light and dark, any width."""
 
-from collections.abc import Mapping
-from html import escape
+import re
+from functools import cache
 from importlib import resources
 from typing import Any
 
-from contrans.report.blocks import (
-    Block,
-    Command,
-    Facts,
-    Note,
-    Picture,
-    Sample,
-    Section,
-    Table,
-    Words,
-)
-from contrans.report.plots import FIGURES, inline_svg
-from contrans.report.transplant import document
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-"""Should escaping ever fail, browsers still load and run nothing."""
+from contrans.report.blocks import Figure, Mark, Page, Table, numeric
+from contrans.report.format import plain
+
+INTERVAL = re.compile(r"^(.+?) (\[[^\[\]]+\])$")
+"""A value and the interval after it, between which a narrow column may break."""
 
 
-def to_html(results: Mapping[str, Any]) -> str:
-    """The whole report with figures, as the text of one self-contained file.
+def render(page: Page) -> str:
+    """The whole page with its figures, as the text of one self-contained file."""
+    template = _environment().get_template("page.html")
+    return template.render(page=page) + "\n"
 
-    Args:
-        results: what `run_transplant` returns, or `results.json`. Anything may be
-            missing, None or NaN; it is shown as a dash.
-    """
-    page = document(results)
-    style = resources.files("contrans.report").joinpath("page.css").read_text("utf-8")
-    jumps = "".join(
-        f'<li><a href="#{_anchor(s)}">{escape(s.title)}</a></li>' for s in page.sections
+
+@cache
+def _environment() -> Environment:
+    """Every text goes through `_shown` and autoescape, whatever the template forgets."""
+    environment = Environment(
+        loader=PackageLoader("contrans.report", "templates"),
+        autoescape=True,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    body = "\n".join(_section(section, results) for section in page.sections)
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{escape(page.title)}</title>
-<style>
-{style.strip()}
-</style>
-</head>
-<body>
-<header>
-<p class="sub">{escape(page.subtitle)}</p>
-<h1><bdi>{escape(page.title)}</bdi></h1>
-<nav aria-label="Sections"><ul>{jumps}</ul></nav>
-</header>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
+    css = resources.files("contrans.report").joinpath("templates/page.css")
+    environment.globals |= {"css": Markup(css.read_text("utf-8").strip())}
+    environment.filters |= {
+        "anchor": lambda text: re.sub(r"\W+", "-", text.lower()).strip("-"),
+        "cells": cells,
+        "kind": lambda block: type(block).__name__.lower(),
+        "numeric": lambda table: numeric(table.texts()) or [False] * 99,
+        "svg": svg,
+    }
+    return environment
 
 
-def _anchor(section: Section) -> str:
-    return section.title.lower().replace(" ", "-")
-
-
-def _section(section: Section, results: Mapping[str, Any]) -> str:
-    blocks = "\n".join(_block(block, results) for block in section.blocks)
-    name = _anchor(section)
-    head = f'<h2 id="{name}">{escape(section.title)}</h2>'
-    return f'<section aria-labelledby="{name}">\n{head}\n{blocks}\n</section>'
-
-
-def _block(block: Block, results: Mapping[str, Any]) -> str:
-    match block:
-        case Note():
-            return _note(block)
-        case Facts(rows):
-            items = "".join(map(_fact, rows))
-            return f'<dl class="facts">{items}</dl>'
-        case Table():
-            return _table(block)
-        case Picture():
-            return _picture(block, results)
-        case Words(lines):
-            return "".join(f"<p>{escape(line)}</p>" for line in lines)
-        case Command(text):
-            return f'<pre class="command"><code>{escape(text)}</code></pre>'
-        case Sample():
-            return _sample(block)
-
-
-def _note(note: Note) -> str:
-    if len(note.lines) == 1:
-        lines = f"<p>{escape(note.lines[0])}</p>"
-    else:
-        lines = "".join(f"<li>{escape(line)}</li>" for line in note.lines)
-        lines = f"<ul>{lines}</ul>"
+def _shown(value: Any) -> Any:
     return (
-        f'<div class="note {note.kind}" role="note">'
-        f"<strong>{escape(note.title)}</strong>{lines}</div>"
+        plain(value)
+        if isinstance(value, str) and not hasattr(value, "__html__")
+        else value
     )
 
 
-def _fact(row: tuple[str, str, str]) -> str:
-    name, value, meaning = map(escape, row)
-    return (
-        f"<div><dt>{name}</dt>"
-        f'<dd><span class="value">{value}</span> <small>{meaning}</small></dd></div>'
-    )
+def cells(table: Table) -> list[list[tuple[str, str, Mark]]]:
+    """Per cell: the text, the interval that follows it, and how it is marked."""
+    found = []
+    for row, texts in zip(table.rows, table.texts(), strict=True):
+        line = []
+        for cell, text in zip(row, texts, strict=True):
+            parts = INTERVAL.match(text)
+            value, ends = parts.groups() if parts else (text, "")
+            line.append((value, ends, cell if isinstance(cell, Mark) else Mark("")))
+        found.append(line)
+    return found
 
 
-def _table(table: Table) -> str:
-    def kind(i: int) -> str:
-        return ' class="text"' if i in table.words else ""
+def svg(figure: Figure) -> Markup | None:
+    """The drawing as an element of the page, or None where there is nothing to draw."""
+    from contrans.report.plots import inline_svg  # needs matplotlib
 
-    head = "".join(
-        f'<th scope="col"{kind(i)}>{escape(name)}</th>'
-        for i, name in enumerate(table.header)
-    )
-    body = []
-    for i, row in enumerate(table.rows):
-        first = f'<th scope="row"{kind(0)}>{escape(row[0])}</th>'
-        rest = "".join(
-            f"<td{kind(j)}>{escape(cell)}</td>" for j, cell in enumerate(row[1:], 1)
-        )
-        mark = ' class="strong"' if i in table.strong else ""
-        body.append(f"<tr{mark}>{first}{rest}</tr>")
-    label = escape(table.caption)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">'
-        f"<table><caption>{label}</caption><thead><tr>{head}</tr></thead>\n"
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-    )
-
-
-def _picture(picture: Picture, results: Mapping[str, Any]) -> str:
-    figure = FIGURES[picture.name](results)
-    if figure is None:
-        return ""
-    drawing = inline_svg(figure, name=picture.name, alt=picture.alt)
-    return (
-        f"<figure>{drawing}<figcaption>{escape(picture.caption)}</figcaption></figure>"
-    )
-
-
-def _sample(sample: Sample) -> str:
-    parts = "".join(
-        f'<div class="{side}"><h4>{title}</h4><pre dir="auto">{escape(text)}</pre></div>'
-        for side, title, text in (
-            ("before", "Without the edit", sample.before),
-            ("after", "With the edit", sample.after),
-        )
-    )
-    return (
-        f'<article class="sample"><h3>Prompt</h3><pre dir="auto">{escape(sample.prompt)}'
-        f'</pre><div class="sides">{parts}</div></article>'
-    )
+    drawn = figure.draw()
+    if drawn is None:
+        return None
+    return Markup(inline_svg(drawn, name=figure.name, alt=plain(figure.alt)))

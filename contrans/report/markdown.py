@@ -1,110 +1,96 @@
-"""The report of a run, for people: Markdown here, HTML in `report_html.py`.
-
-`report_sections.py` decides what is said, once for both.
-"""
+"""Pages as GitHub-flavoured Markdown, in which no text of a model is markup."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from contrans.report.blocks import (
-    TABLE_HEADER as TABLE_HEADER,
     Block,
-    Command,
-    Facts,
-    Note,
-    Picture,
-    Sample,
+    Bullets,
+    Callout,
+    Code,
+    Figure,
+    Heading,
+    Mark,
+    Page,
+    Paragraph,
+    Sides,
     Table,
-    TableLine as TableLine,
-    Words,
-    table_lines as table_lines,
+    numeric,
 )
-from contrans.report.html import to_html as to_html
-from contrans.report.transplant import document
+from contrans.report.format import clean, plain
 
 SPECIAL = re.compile(r"[\\`*<>&|$~]|\](?=[(\[:])|(?<!\w)_|_(?!\w)")
 """Characters that Markdown would read as markup; an underscore within a word is none."""
 LEADING = re.compile(r"^([#+=-]|\d+(?=[.)]))")
-NOTES = {"warning": "\u26a0", "alarm": "\u26a0\u26a0", "verdict": ""}
+SIGNS = {"warning": "\u26a0 ", "alarm": "\u26a0\u26a0 "}
 
 
-def to_markdown(results: Mapping[str, Any]) -> str:
-    """The whole report as GitHub-flavoured Markdown, without figures.
+def render(page: Page, *, level: int = 1) -> str:
+    """The whole page; figures only where they lie as a file.
 
     Args:
-        results: what `run_transplant` returns, or `results.json`. Anything may be
-            missing, None or NaN; it is shown as a dash.
+        page: what to write.
+        level: of the title; the sections are one deeper.
     """
-    page = document(results)
-    parts = [f"# {_text(page.title)}", _text(page.subtitle)]
-    for section in page.sections:
-        parts.append(f"## {section.title}")
-        count = 0
-        for block in section.blocks:
-            count += isinstance(block, Sample)
-            parts.append(_block(block, count))
+    head = "#" * level
+    parts = [f"{head} {text(page.title)}", text(page.subtitle) if page.subtitle else ""]
+    for heading, blocks in page.sections():
+        parts.append(f"{head}# {text(heading)}" if heading else "")
+        parts += map(block, blocks)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _block(block: Block, count: int) -> str:
+def block(block: Block) -> str:
+    """One block; empty where Markdown cannot show it."""
     match block:
-        case Note():
-            return _note(block)
-        case Facts(rows):
-            return "\n".join(
-                f"- **{_text(name)}**: {_text(value)}; {_text(meaning)}"
-                for name, value, meaning in rows
-            )
+        case Heading() | Paragraph():
+            return text(block.text)
+        case Bullets(lines):
+            return "\n".join(f"- {text(line)}" for line in lines)
+        case Callout(tone, title, lines):
+            head = f"> **{SIGNS.get(tone, '')}{text(title)}**"
+            if len(lines) == 1:
+                return f"{head}\n>\n> {text(lines[0])}"
+            return "\n".join((head, ">", *(f"> - {text(line)}" for line in lines)))
         case Table():
-            return _table(block)
-        case Picture():
-            return ""
-        case Words(lines):
-            return "\n\n".join(map(_text, lines))
-        case Command(text):
-            return _fenced(text, "sh")
-        case Sample():
-            return "\n\n".join(
-                (
-                    f"### Prompt {count}",
-                    _fenced(block.prompt, "text"),
-                    "Without the edit:",
-                    _fenced(block.before, "text"),
-                    "With the edit:",
-                    _fenced(block.after, "text"),
-                )
-            )
+            return f"{text(block.title)}\n\n{table(block)}"
+        case Code():
+            return fenced(block.text, block.language)
+        case Sides(prompt, texts):
+            parts = ["Prompt:", fenced(prompt)]
+            for title, written in texts:
+                parts += [f"{text(title)}:", fenced(written)]
+            return "\n\n".join(parts)
+        case Figure():
+            return f"![{text(block.alt)}]({block.file})" if block.file else ""
 
 
-def _note(note: Note) -> str:
-    head = f"> **{NOTES[note.kind]} {note.title}**".replace("** ", "**")
-    if len(note.lines) == 1:
-        return f"{head}\n>\n> {_text(note.lines[0])}"
-    return "\n".join((head, ">", *(f"> - {_text(line)}" for line in note.lines)))
+def table(table: Table) -> str:
+    """A table without its title."""
+    if not table.rows:
+        return "None."
 
-
-def _table(table: Table) -> str:
-    def line(cells: tuple[str, ...]) -> str:
+    def line(cells: list[str]) -> str:
         return "| " + " | ".join(cells) + " |"
 
-    rule = tuple(":--" if i in table.words else "--:" for i in range(len(table.header)))
-    rows = [
-        tuple(
-            f"**{_text(cell)}**" if i in table.strong and cell else _text(cell)
-            for cell in row
-        )
-        for i, row in enumerate(table.rows)
-    ]
-    head = tuple(map(_text, table.header))
-    body = "\n".join(map(line, (head, rule, *rows)))
-    return f"{_text(table.caption)}\n\n{body}"
+    texts = table.texts()
+    rule = ["--:" if flush else ":--" for flush in numeric(texts)]
+    body = []
+    for i, (row, cells) in enumerate(zip(table.rows, texts, strict=True)):
+        shown = []
+        for cell, words in zip(row, cells, strict=True):
+            words = text(words)
+            mark = cell if isinstance(cell, Mark) else Mark("")
+            if i in table.strong or mark.tone == "bad":
+                words = f"**{words}**"
+            shown.append(f"[{words}]({mark.link})" if mark.link else words)
+        body.append(line(shown))
+    return "\n".join((line([text(c) for c in table.columns]), line(rule), *body))
 
 
-def _text(text: str) -> str:
+def text(words: str) -> str:
     """Text on one line, in which nothing is markup."""
-    shown = " ".join(text.split())
-    shown = SPECIAL.sub(lambda found: f"\\{found[0]}", shown)
+    shown = " / ".join(part for part in clean(words).split("\n") if part.strip())
+    shown = SPECIAL.sub(lambda found: f"\\{found[0]}", " ".join(shown.split()))
     return LEADING.sub(_harmless, shown)
 
 
@@ -118,8 +104,9 @@ def _harmless(found: re.Match[str]) -> str:
     return mark if mark in "+-" and after not in ("", " ") else f"\\{mark}"
 
 
-def _fenced(text: str, language: str) -> str:
+def fenced(words: str, language: str = "text") -> str:
     """A code block whose fence is longer than any run of backticks in the text."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    shown = plain(words)
+    longest = max((len(run) for run in re.findall(r"`+", shown)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
+    return f"{fence}{language}\n{shown}\n{fence}"

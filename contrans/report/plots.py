@@ -19,6 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from contrans.report.format import entries, fixed, number, one_line, pick
+from contrans.report.transplant import best_tried
 
 INK, FAINT = "#1b1f24", "#8b949e"
 COLOURS = {
@@ -212,22 +213,6 @@ def reliability(results: Results) -> Figure | None:
         axes.set_xlabel("source layer (dotted: chosen)")
         figure.legend(loc="outside upper left", ncols=2, frameon=False)
     return figure
-
-
-def best_tried(results: Results) -> dict[tuple[int, int], Mapping[str, Any]]:
-    """The best point of each pair of layers tried, within the budget if one is."""
-    budget = number(pick(results, "strength", "budget"))
-    best: dict[tuple[int, int], tuple[bool, float, Mapping[str, Any]]] = {}
-    for p in entries(results, "layers", "tried"):
-        s, t, gain = (number(p.get(k)) for k in ("source", "target", "effect"))
-        if s is None or t is None or gain is None:
-            continue
-        ratio = number(p.get("perplexity_ratio"))
-        inside = budget is None or (ratio is not None and ratio <= budget)
-        pair = (int(s), int(t))
-        if pair not in best or (inside, gain) > best[pair][:2]:
-            best[pair] = (inside, gain, p)
-    return {pair: best[pair][2] for pair in sorted(best)}
 
 
 def layers(results: Results) -> Figure | None:

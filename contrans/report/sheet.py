@@ -1,4 +1,4 @@
-"""What a recipe returns: tables, claims, notes and a figure; and how they are written."""
+"""What a recipe returns: tables, claims, notes and a figure; its page and its files."""
 
 import csv
 import io
@@ -11,31 +11,23 @@ from matplotlib.figure import Figure
 
 from contrans.files import finite
 from contrans.recipes.claims import Claim, Estimate
-from contrans.report.format import MISSING, clean, fixed
+from contrans.report import html, markdown, terminal
+from contrans.report.blocks import (
+    Block,
+    Bullets,
+    Cell,
+    Figure as Drawing,
+    Heading,
+    Mark,
+    Page,
+    Paragraph,
+    Table,
+    Tone,
+    written,
+)
+from contrans.report.format import clean
 
-Cell = str | int | float | Estimate | None
-MARKS = {"supported": "**supported**", "not supported": "**not supported**"}
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows and columns; a cell is a text, a number, or a number with its interval."""
-
-    name: str
-    """Ending of its file name; empty for the first table of a recipe."""
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    signed: tuple[str, ...] = ()
-    """Columns of differences, written with their sign."""
-
-    def __post_init__(self) -> None:
-        for row in self.rows:
-            if len(row) != len(self.columns):
-                raise ValueError(
-                    f"table {self.title!r} has {len(self.columns)} columns "
-                    f"{self.columns} but a row of {len(row)} cells: {row}"
-                )
+TONES: dict[str, Tone] = {"supported": "good", "not supported": "bad"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,70 +44,53 @@ class Sheet:
     draw: Callable[[], Figure] | None = field(default=None, compare=False)
 
 
-def to_markdown(sheet: Sheet, name: str, *, figure: str | None = None) -> str:
-    """The page of a recipe."""
-    parts = [f"# {sheet.title}", sheet.about]
-    parts += ["## Claims of the paper on these models", claims_table(sheet.claims)]
-    if figure is not None:
-        parts.append(f"![{sheet.title}]({figure})")
+def page(sheet: Sheet, name: str = "", *, figure: str = "") -> Page:
+    """The page of a recipe: claims first.
+
+    Args:
+        sheet: what the recipe returned.
+        name: its name, where its files lie beside the page.
+        figure: file of the drawing, for media that cannot draw.
+    """
+    blocks: list[Block] = [Paragraph(sheet.about)]
+    blocks += [Heading("Claims of the paper on these models")]
+    blocks.append(claims_table(sheet.claims))
+    if sheet.draw is not None:
+        caption = "The same numbers as in the tables below."
+        blocks.append(Drawing("figure", sheet.draw, sheet.title, caption, figure))
     for table in sheet.tables:
-        parts += [f"## {table.title}", markdown(table)]
+        blocks += [Heading(table.title), table]
     if sheet.notes:
-        parts += ["## Notes", "\n".join(f"- {note}" for note in sheet.notes)]
-    files = f"`{name}.csv`, `{name}.tex` and `{name}.json` hold the same numbers."
-    return "\n\n".join([*parts, files]) + "\n"
+        blocks += [Heading("Notes"), Bullets(sheet.notes)]
+    if name:
+        files = f"{name}.csv, {name}.tex and {name}.json hold the same numbers."
+        blocks.append(Paragraph(files))
+    return Page(sheet.title, "", tuple(blocks))
 
 
-def claims_table(claims: Sequence[Claim], *, names: Sequence[str] = ()) -> str:
+def claims_table(claims: Sequence[Claim], *, names: Sequence[Cell] = ()) -> Table:
     """Every claim with its verdict; `names` adds a first column of recipes."""
-    head = ["claim", "in the paper", "estimate [95%]", "supported if", "verdict"]
-    head.append("the estimate")
-    lines = []
-    for claim in claims:
-        mark = MARKS.get(claim.verdict, claim.verdict)
-        cell = _text(claim.estimate, 3, signed=_is_difference(claim))
-        lines.append([claim.text, claim.where, cell, claim.region, mark, claim.how])
+    head = ("claim", "in the paper", "estimate [95%]", "supported if", "verdict")
+    rows = [
+        (
+            claim.text,
+            claim.where,
+            written(claim.estimate, sign=_is_difference(claim)),
+            claim.region,
+            Mark(claim.verdict, TONES.get(claim.verdict, "")),
+            claim.how,
+        )
+        for claim in claims
+    ]
+    head += ("the estimate",)
     if names:
-        head = ["recipe", *head]
-        lines = [[n, *line] for n, line in zip(names, lines, strict=True)]
-    return _pipes(head, lines) if lines else "None."
+        head = ("recipe", *head)
+        rows = [(n, *row) for n, row in zip(names, rows, strict=True)]
+    return Table("", "Every claim, and what its interval says.", head, tuple(rows))
 
 
 def _is_difference(claim: Claim) -> bool:
     return claim.region == "above 0" or claim.region.startswith("between -")
-
-
-def markdown(table: Table) -> str:
-    """A table as Markdown."""
-    body = [
-        [
-            _text(cell, 3, signed=column in table.signed)
-            for column, cell in zip(table.columns, row, strict=True)
-        ]
-        for row in table.rows
-    ]
-    return _pipes(list(table.columns), body)
-
-
-def _pipes(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(c) for c in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    plain = " / ".join(clean(text).splitlines())
-    return plain.replace("|", "\\|").replace("<", "&lt;")
-
-
-def _text(cell: Cell, digits: int, *, signed: bool = False) -> str:
-    if isinstance(cell, Estimate):
-        value, low, high = (
-            fixed(x, digits, sign=signed) for x in (cell.value, cell.low, cell.high)
-        )
-        return f"{value} [{low}, {high}]"
-    if isinstance(cell, float):
-        return fixed(cell, digits, sign=signed)
-    return MISSING if cell is None or cell == "" else str(cell)
 
 
 def to_csv(table: Table) -> str:
@@ -171,12 +146,8 @@ def to_latex(sheet: Sheet, name: str) -> str:
             head + r" \\",
             r"\midrule",
         ]
-        for row in table.rows:
-            cells = (
-                latex(_text(cell, 3, signed=column in table.signed))
-                for column, cell in zip(table.columns, row, strict=True)
-            )
-            lines.append(" & ".join(cells) + r" \\")
+        for row in table.texts():
+            lines.append(" & ".join(map(latex, row)) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "\n".join(lines) + "\n"
 
@@ -202,6 +173,7 @@ def as_json(sheet: Sheet) -> dict[str, Any]:
                 {
                     "title": table.title,
                     "columns": list(table.columns),
+                    "signed": list(table.signed),
                     "rows": [
                         [asdict(c) if isinstance(c, Estimate) else c for c in row]
                         for row in table.rows
@@ -214,28 +186,48 @@ def as_json(sheet: Sheet) -> dict[str, Any]:
     )
 
 
-def markdown_of(results: dict[str, Any]) -> str:
-    """The claims and tables of a finished recipe, for a screen."""
-
-    def cell(value: Any) -> Cell:
-        return Estimate(**value) if isinstance(value, dict) else value
-
-    claims = [
-        Claim(**(entry | {"estimate": cell(entry["estimate"])}))
+def claims_of(results: dict[str, Any]) -> list[Claim]:
+    """The claims of a finished recipe, as values again."""
+    return [
+        Claim(**(entry | {"estimate": _cell(entry["estimate"])}))
         for entry in results["claims"]
     ]
-    parts = [f"# {results['title']}", results["about"], claims_table(claims)]
-    for table in results["tables"]:
-        rows = tuple(tuple(cell(value) for value in row) for row in table["rows"])
-        shown = Table("", table["title"], tuple(table["columns"]), rows)
-        parts += [f"## {table['title']}", markdown(shown)]
-    return "\n\n".join([*parts, *(f"- {note}" for note in results["notes"])])
+
+
+def shown(results: dict[str, Any]) -> str:
+    """The page of a finished recipe for a terminal, from its JSON."""
+    tables = tuple(
+        Table(
+            "",
+            table["title"],
+            tuple(table["columns"]),
+            tuple(tuple(map(_cell, row)) for row in table["rows"]),
+            tuple(table.get("signed", ())),
+        )
+        for table in results["tables"]
+    )
+    claims = tuple(claims_of(results))
+    notes = tuple(results["notes"])
+    sheet = Sheet(results["title"], results["about"], tables, claims, notes)
+    return terminal.render(page(sheet))
+
+
+def _cell(value: Any) -> Any:
+    return Estimate(**value) if isinstance(value, dict) else value
+
+
+def to_markdown(sheet: Sheet, name: str, *, figure: str = "") -> str:
+    """The page of a recipe as Markdown."""
+    return markdown.render(page(sheet, name, figure=figure))
 
 
 def files_of(sheet: Sheet, name: str) -> dict[str, str]:
     """Name and text of every file of a recipe, but for the figure."""
-    picture = f"{name}.png" if sheet.draw is not None else None
-    found = {f"{name}.md": to_markdown(sheet, name, figure=picture)}
+    picture = f"{name}.png" if sheet.draw is not None else ""
+    found = {
+        f"{name}.md": to_markdown(sheet, name, figure=picture),
+        f"{name}.html": html.render(page(sheet, name)),
+    }
     for table in sheet.tables:
         ending = f"-{table.name}" if table.name else ""
         found[f"{name}{ending}.csv"] = to_csv(table)

@@ -1,257 +1,605 @@
-"""The sections of a report, in the order in which a reader asks."""
+"""The page of a transplant, from its results: what happened, then how, then the limits.
 
+Anything that is missing, None or NaN in the results is shown as a dash.
+"""
+
+import shlex
 from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
+from contrans.report import html, markdown, terminal
 from contrans.report.blocks import (
-    IN_SAMPLE,
-    TABLE_HEADER,
     Block,
-    Document,
-    Facts,
-    Note,
-    Picture,
-    Results,
-    Section,
+    Bullets,
+    Callout,
+    Cell,
+    Code,
+    Figure,
+    Heading,
+    Mark,
+    Page,
+    Paragraph,
+    Sides,
     Table,
-    Words,
-    choosing_prompts,
-    curve,
-    extras,
-    measured,
-    samples,
-    table_lines,
-    tried,
+    Tone,
 )
-from contrans.report.done import done
 from contrans.report.format import (
     MISSING,
+    clean,
     count,
     entries,
+    excerpt,
     fixed,
-    is_in_sample,
+    interval,
     number,
     one_line,
     pick,
+    plus_minus,
+    share,
+    times,
     whole,
 )
 
+Results = Mapping[str, Any]
+GENERATIONS = 12
+"""Generations shown; `results.json` has them all."""
+IN_SAMPLE = (
+    "These numbers are in-sample. The published protocol tests on the very scenarios "
+    "that the vector was refined on, so they flatter the method and say nothing about "
+    "new prompts. Use them only to compare with the publication; for evidence, run "
+    "again with --protocol heldout."
+)
+TONES: dict[str, Tone] = {
+    "Transplanted": "good",
+    "Undecided": "unsure",
+    "No effect": "bad",
+    "Not beyond": "bad",
+}
+"""Colour of the verdict, by how it begins."""
+ROWS = {
+    "no edit": "the target as it is",
+    "ridge": "the concept of the source through a ridge map, added to the target",
+    "ConTrans": "the same through the map of the paper: least squares of minimum norm",
+    "Procrustes": "the same through a rotation",
+    "low rank": "the same through a map of low rank",
+    "Self-Align": "the vector of the aligned model of the target's own shape",
+    "target's own vector": "a vector refined in the target itself",
+    "random vector, equal norm": "directions without meaning, as long as the vector",
+    "map on shuffled pairs, equal norm": "the concept through a map fitted on texts that "
+    "were paired wrongly, brought to the same length",
+    "Align-Training": "the aligned model itself in place of the target",
+    "Inst-Align": "no edit; the prompt asks for the concept",
+    "EFT / proxy-tuning": "no edit; the logits are moved by what tuning did to the source",
+}
+"""What the rows of the effect table are."""
+FACTS = {
+    "span": "share of the concept that the corpus covers; below 0.5 most of it is lost",
+    "spread": "how much corpus texts differ along the concept; the pairs have 1, below "
+    "0.1 maps learn nothing about it",
+    "cosine_own": "agreement with the target's own vector; below 0.4 expect little effect",
+    "auroc": "how well the mapped vector tells the target's own held-out pairs apart; 0.5 "
+    "is chance",
+    "r2_pairs": "how well mapped pair differences predict the target's, on held-out pairs",
+    "length_ratio": "length of the mapped vector over that of the target's own",
+}
+"""What each figure of the diagnosis says."""
 
-def document(results: Results) -> Document:
-    """The whole report as blocks."""
+
+def to_html(results: Results) -> str:
+    """The whole report with figures, as the text of one self-contained file.
+
+    Args:
+        results: what `run_transplant` returns, or `results.json`. Anything may be
+            missing, None or NaN; it is shown as a dash.
+    """
+    return html.render(page(results))
+
+
+def to_markdown(results: Results) -> str:
+    """The whole report as GitHub-flavoured Markdown, without figures.
+
+    Args:
+        results: as for `to_html`.
+    """
+    return markdown.render(page(results))
+
+
+def page(results: Results) -> Page:
+    """The report as blocks; sections that have nothing to say are left out."""
+    sections: dict[str, list[Block]] = {
+        "In short": _short_answer(results),
+        "Effect": _effect(results),
+        "What was done": _done(results),
+        "Compatibility": _compatibility(results),
+        "Strength": _strength(results),
+        "Layers": _layers(results),
+        "Generations": _generations(results),
+        "Limits and notes": _limits(results),
+    }
+    blocks = [
+        block
+        for heading, below in sections.items()
+        if below
+        for block in (Heading(heading), *below)
+    ]
+    version = one_line(pick(results, "contrans"))
+    return Page(_title(results), f"Report of contrans {version}", tuple(blocks))
+
+
+def _title(results: Results) -> str:
     concept = pick(results, "concept", "title") or pick(results, "concept", "name")
     source, target = (pick(results, side, "name") for side in ("source", "target"))
     names = [one_line(name, 80) for name in (concept, source, target)]
-    title = f"{names[0]}: {names[1]} \u2192 {names[2]}"
-    if is_in_sample(results):
-        title += " (in-sample)"
-    version = one_line(pick(results, "contrans"))
-    return Document(title, f"Report of contrans {version}", sections(results))
+    end = " (in-sample)" if is_in_sample(results) else ""
+    return f"{names[0]}: {names[1]} \u2192 {names[2]}{end}"
 
 
-def sections(results: Results) -> tuple[Section, ...]:
-    """All sections that have something to say."""
-    every = (
-        Section("In short", _short_answer(results)),
-        Section("Effect", _effect(results)),
-        Section("What was done", done(results)),
-        Section("Compatibility", _compatibility(results)),
-        Section("Strength", _strength(results)),
-        Section("Layers", _layers(results)),
-        Section("Generations", samples(results)),
-        Section("Limits and notes", _limits(results)),
-    )
-    return tuple(section for section in every if section.blocks)
+def is_in_sample(results: Results) -> bool:
+    """Whether the run used the published protocol, which tests on what it refined on."""
+    return pick(results, "task", "protocol") == "paper"
 
 
-def _short_answer(results: Results) -> tuple[Block, ...]:
+def _short_answer(results: Results) -> list[Block]:
     blocks: list[Block] = []
     messages = tuple(one_line(w) for w in entries(results, "warnings"))
     if messages:
         title = "Warning" if len(messages) == 1 else f"{len(messages)} warnings"
-        blocks.append(Note("warning", title, messages))
+        blocks.append(Callout("warning", title, messages))
     if is_in_sample(results):
-        blocks.append(Note("alarm", "IN-SAMPLE", (IN_SAMPLE,)))
+        blocks.append(Callout("alarm", "IN-SAMPLE", (IN_SAMPLE,)))
     verdict = one_line(pick(results, "verdict"))
-    blocks.append(Note("verdict", "Verdict", (verdict,)))
-    return tuple(blocks)
+    said = [tone for start, tone in TONES.items() if verdict.startswith(start)]
+    blocks.append(Callout(said[0] if said else "", "Verdict", (verdict,)))
+    blocks.append(Paragraph(meaning(results)))
+    return [*blocks, *_samples(results)[:1]]
 
 
-def _effect(results: Results) -> tuple[Block, ...]:
-    lines = table_lines(results)
-    if not lines:
-        return (Words(("Nothing was measured: the results hold no rows.",)),)
+def meaning(results: Results) -> str:
+    """What the score is, in one sentence, and which way is better."""
+    concept, task = pick(results, "concept"), pick(results, "task")
+    answer = one_line(pick(concept, "answer"))
+    name = one_line(pick(concept, "title") or pick(concept, "name"))
+    said = {
+        "emotion": f"how often the target names {answer} for scenes of other emotions",
+        "likelihood": f"how often the target finds the text with {name} likelier than "
+        "the one without, over held-out pairs",
+    }.get(str(pick(concept, "task")), one_line(pick(task, "name")))
+    more = {"True": f"more is more {name}", "False": "lower is better"}
+    way = more.get(str(pick(task, "higher_is_better")), "")
+    return f"The score, {one_line(pick(task, 'metric'))}: {said}" + (
+        f"; {way}." if way else "."
+    )
+
+
+def measured(results: Results) -> str:
+    """What a number of the effect table is: metric, n, chance, split, protocol."""
+    task = pick(results, "task")
+    better = {"True": "higher is better", "False": "lower is better"}
+    parts = [
+        f"{one_line(pick(task, 'name'))}: {one_line(pick(task, 'metric'))}",
+        better.get(str(pick(task, "higher_is_better")), ""),
+        f"n = {whole(pick(task, 'n'))} prompts",
+        _fluent(results),
+        f"chance {fixed(pick(task, 'chance'))}",
+        f"split {one_line(pick(task, 'split'))}",
+        f"protocol {one_line(pick(task, 'protocol'))}",
+        "IN-SAMPLE" if is_in_sample(results) else "",
+    ]
+    return ", ".join(part for part in parts if part) + "."
+
+
+def _fluent(results: Results) -> str:
+    """How many texts perplexity is measured on."""
+    known = pick(results, "perplexity_texts")
+    if known is None:
+        return ""
+    test, validate = (whole(pick(known, part)) for part in ("test", "validate"))
+    if pick(known, "shared"):
+        return f"perplexity on {test} texts, which also chose the strength"
+    return f"perplexity on {test} texts; {validate} others chose the strength"
+
+
+def effect_table(results: Results) -> Table:
+    """One row per condition, with intervals and perplexity."""
     rows = entries(results, "rows")
-    strong = tuple(i for i, row in enumerate(rows) if row.get("kind") == "method")[:1]
-    caption = measured(results)
-    table = Table(caption, tuple(TABLE_HEADER), tuple(lines), (0, 1), strong)
-    summary = "; ".join(f"{line.name} {line.value}" for line in lines)
-    picture = Picture(
+    names = (one_line(pick(row, "name")) for row in rows)
+    body = tuple(
+        (
+            Mark(name, hint=ROWS.get(name, "")),
+            interval(row),
+            interval(pick(row, "difference"), sign=True),
+            fixed(pick(row, "raw"), 2),
+            fixed(pick(row, "relative"), 2),
+            plus_minus(
+                pick(row, "perplexity", "value"), pick(row, "perplexity", "stderr")
+            ),
+            times(pick(row, "perplexity", "ratio")),
+        )
+        for name, row in zip(names, rows, strict=True)
+    )
+    header = ("", one_line(pick(results, "task", "metric") or "score", 40))
+    header += ("against no edit", "raw", "relative", "perplexity ± s.e.", "ratio")
+    strong = tuple(i for i, row in enumerate(rows) if pick(row, "kind") == "method")[:1]
+    return Table("", measured(results), header, body, strong=strong)
+
+
+def _effect(results: Results) -> list[Block]:
+    table = effect_table(results)
+    if not table.rows:
+        return [Paragraph("Nothing was measured: the results hold no rows.")]
+    told = "; ".join(f"{line[0]} {line[1]}" for line in table.texts())
+    figure = _figure(
+        results,
         "effect",
-        f"Dot plot of {one_line(pick(results, 'task', 'metric'))}: {summary}",
+        f"Dot plot of {one_line(pick(results, 'task', 'metric'))}: {told}",
         "Each row with its 95% interval. Squares: no edit; circles: methods; triangles: "
         "controls; diamonds: what the target could do with its own vector.",
     )
+    names = [line[0] for line in table.texts()]
+    explained = tuple(f"{n}: {ROWS[n]}" for n in names if n in ROWS)
     reading = (
-        "The change is paired: the same prompts with and without the edit. An interval "
-        "that excludes 0 is an effect; one beyond the controls is an effect of the "
-        "concept and not of just any push of that length. Perplexity is measured under "
+        "Brackets: 95% intervals. The change is paired: the same prompts with and "
+        "without the edit. An interval that excludes 0 is an effect; one beyond the "
+        "controls is an effect of the concept and not of just any push of that length. "
+        "Raw and relative: strength as a multiple of the vector, and as a share of the "
+        "length of the residual stream. Perplexity (lower is better) is measured under "
         "exactly the same edit."
     )
-    return (picture, table, Words((reading,)), *extras(results))
+    return [figure, table, Paragraph(reading), Bullets(explained), *_extras(results)]
 
 
-def _compatibility(results: Results) -> tuple[Block, ...]:
-    found = pick(results, "diagnosis") or {}
-    link = pick(results, "map") or {}
+def _figure(results: Results, name: str, alt: str, caption: str) -> Figure:
+    return Figure(name, partial(_draw, name, results), alt, caption)
+
+
+def _draw(name: str, results: Results) -> Any:
+    from contrans.report.plots import FIGURES  # needs matplotlib
+
+    return FIGURES[name](results)
+
+
+def _extras(results: Results) -> list[Block]:
+    """Further metrics of each row, when there are any."""
+    rows = entries(results, "rows")
+    names = list(dict.fromkeys(k for r in rows for k in (pick(r, "extra") or {})))
+    if not names:
+        return []
+
+    def cell(value: object) -> Cell:
+        return fixed(value) if number(value) is not None else one_line(value, 80)
+
+    body = tuple(
+        (one_line(pick(r, "name")), *(cell(pick(r, "extra", k)) for k in names))
+        for r in rows
+    )
+    header = ("row", *map(one_line, names))
+    return [Table("", "Further figures of the same prompts.", header, body)]
+
+
+def _done(results: Results) -> list[Block]:
+    """Who took part, what was chosen and how, and the command that repeats it."""
+    concept, corpus, link = (pick(results, k) for k in ("concept", "corpus", "map"))
+    pairs = ", ".join(
+        f"{whole(pick(concept, 'pairs', split))} {split}"
+        for split in ("refine", "validate", "test")
+    )
+    models = [
+        ("source", "Source", "has the concept"),
+        ("target", "Target", "receives it"),
+        ("map_source", "Map source", "the map was fitted from this model"),
+        ("aligned_target", "Aligned target", "gave the Self-Align reference"),
+    ]
+    cut = "; ".join(
+        f"{whole(pick(corpus, 'truncated', side))} too long for the {side}"
+        for side in ("source", "target")
+        if number(pick(corpus, "truncated", side))
+    )
+    rows = [
+        (name, _model(pick(results, key)), why)
+        for key, name, why in models
+        if key in ("source", "target") or isinstance(pick(results, key), Mapping)
+    ]
+    rows += [
+        (
+            "Concept",
+            f"{one_line(pick(concept, 'name'))} (pairs: {pairs})",
+            f"answer {one_line(pick(concept, 'answer'))}, task "
+            f"{one_line(pick(concept, 'task'))}, from {one_line(pick(concept, 'origin'))}, "
+            f"digest {one_line(pick(concept, 'digest'), 13)}",
+        ),
+        (
+            "Corpus",
+            f"{one_line(pick(corpus, 'name'))} ({whole(pick(corpus, 'n'))} texts)",
+            f"digest {one_line(pick(corpus, 'digest'), 13)}; {cut or 'none cut'}",
+        ),
+        (
+            "Map",
+            one_line(pick(link, "method")),
+            f"fitted on {whole(pick(link, 'n'))} texts, judged on "
+            f"{whole(pick(link, 'n_test'))} others",
+        ),
+        ("Layers", *_chosen_layers(results)),
+        ("Strength", *_chosen_strength(results)),
+    ]
+    blocks: list[Block] = [
+        Table(
+            "",
+            "Who took part, and what was chosen.",
+            ("what", "value", "how"),
+            tuple(rows),
+        )
+    ]
+    command = repeat_command(results)
+    if command:
+        blocks += [Paragraph("To repeat it:"), Code(command, "sh")]
+    return blocks
+
+
+def _model(model: object) -> str:
+    if model is None:
+        return MISSING
+    digests = [clean(pick(model, key))[:12] for key in ("fingerprint", "tokenizer")]
+    return (
+        f"{one_line(pick(model, 'name'))} ({whole(pick(model, 'layers'))} blocks, width "
+        f"{whole(pick(model, 'hidden'))}, context {whole(pick(model, 'context'))}, "
+        f"{one_line(pick(model, 'dtype'))}; weights {digests[0]}, tokenizer {digests[1]})"
+    )
+
+
+def _choosing_prompts(results: Results) -> str:
+    """The prompts on which layers and strength were chosen."""
+    if is_in_sample(results):
+        return "the test prompts themselves (in-sample)"
+    return "validation prompts"
+
+
+def _chosen_layers(results: Results) -> tuple[str, str]:
+    how, where = pick(results, "layers", "how"), _choosing_prompts(results)
+    told = {
+        "auto": f"found by diagnostics, then by effect on {where}",
+        "given": "given by the user",
+    }.get(str(how), one_line(how))
+    source, target = (pick(results, "layers", side) for side in ("source", "target"))
+    return f"{count(source)} \u2192 {count(target)}", f"{told}; counted from 0"
+
+
+def _chosen_strength(results: Results) -> tuple[str, str]:
+    strength = pick(results, "strength")
+    told = {
+        "auto": "the gentlest of the largest effects within the budget on "
+        f"{_choosing_prompts(results)}",
+        "given": "given by the user",
+    }.get(str(pick(strength, "how")), one_line(pick(strength, "how")))
+    return (
+        f"raw {fixed(pick(strength, 'raw'), 2)}, relative "
+        f"{fixed(pick(strength, 'relative'), 2)}",
+        f"{told}; perplexity budget {fixed(pick(strength, 'budget'), 2)}",
+    )
+
+
+def repeat_command(results: Results, out: str = "repeated") -> str:
+    """The shell command that runs the same again, every setting said.
+
+    Args:
+        results: the results.
+        out: folder that the command writes.
+    """
+    command = pick(results, "command")
+    if not isinstance(command, Mapping):
+        return ""
+    words = ["contrans", "transplant"]
+    words += [shlex.quote(one_line(command.get(k))) for k in ("source", "target")]
+    for key, value in command.items():
+        if key in ("source", "target") or value in (None, False, ""):
+            continue
+        words.append(f"--{key.replace('_', '-')}")
+        if value is not True:
+            words.append(shlex.quote(one_line(value)))
+    return " ".join([*words, "-o", shlex.quote(out)])
+
+
+def _compatibility(results: Results) -> list[Block]:
+    found, link = pick(results, "diagnosis"), pick(results, "map")
     blocks: list[Block] = []
     notes = [*entries(found, "warnings"), *entries(link, "warnings")]
     if notes:
         lines = tuple(dict.fromkeys(map(one_line, notes)))
-        blocks.append(Note("warning", "This pair may not work", lines))
-    blocks.append(
-        Facts(
-            (
-                (
-                    "Span",
-                    fixed(found.get("span")),
-                    "share of the concept that the corpus covers; below 0.5 most of it "
-                    "is lost",
-                ),
-                (
-                    "Spread",
-                    fixed(found.get("spread")),
-                    "how much corpus texts differ along the concept; the pairs have 1, "
-                    "below 0.1 maps learn nothing about it",
-                ),
-                (
-                    "Cosine with own",
-                    fixed(found.get("cosine_own")),
-                    "agreement with the target's own vector; below 0.4 expect little effect",
-                ),
-                (
-                    "AUROC of pairs",
-                    fixed(found.get("auroc")),
-                    "how well the mapped vector tells the target's own held-out pairs "
-                    "apart; 0.5 is chance",
-                ),
-                (
-                    "R² of pairs",
-                    fixed(found.get("r2_pairs")),
-                    "how well mapped pair differences predict the target's, on held-out "
-                    "pairs",
-                ),
-                (
-                    "Length ratio",
-                    fixed(found.get("length_ratio")),
-                    "length of the mapped vector over that of the target's own",
-                ),
-                (
-                    "R² of states",
-                    fixed(link.get("r2")),
-                    "held-out variance that the map explains; high values alone promise "
-                    "nothing",
-                ),
-                (
-                    "R² of differences",
-                    fixed(link.get("r2_differences")),
-                    "the same for differences of states, in which the mean cancels",
-                ),
-                (
-                    "Effective rank",
-                    fixed(link.get("effective_rank"), 1),
-                    f"directions that the corpus really uses; the map has rank "
-                    f"{whole(link.get('rank'))}",
-                ),
-                (
-                    "Ridge",
-                    fixed(link.get("ridge")),
-                    f"strength per text; leave-one-out error {fixed(link.get('loo_error'))}",
-                ),
-            )
-        )
+        blocks.append(Callout("warning", "This pair may not work", lines))
+    names = ("Span", "Spread", "Cosine with own", "AUROC of pairs", "R² of pairs")
+    rows = [
+        (name, fixed(pick(found, key)), FACTS[key])
+        for name, key in zip((*names, "Length ratio"), FACTS, strict=True)
+    ]
+    rows += [
+        (
+            "R² of states",
+            fixed(pick(link, "r2")),
+            "held-out variance that the map explains; high values alone promise nothing",
+        ),
+        (
+            "R² of differences",
+            fixed(pick(link, "r2_differences")),
+            "the same for differences of states, in which the mean cancels",
+        ),
+        (
+            "Effective rank",
+            fixed(pick(link, "effective_rank"), 1),
+            "directions that the corpus really uses; the map has rank "
+            f"{whole(pick(link, 'rank'))}",
+        ),
+        (
+            "Ridge",
+            fixed(pick(link, "ridge")),
+            f"strength per text; leave-one-out error {fixed(pick(link, 'loo_error'))}",
+        ),
+    ]
+    title = (
+        "Would this source work for this target? Asked before anything was generated."
     )
-    return (*blocks, *_reliability(results))
+    table = Table("", title, ("figure", "value", "what it says"), tuple(rows))
+    return [*blocks, table, *_reliability(results)]
 
 
-def _reliability(results: Results) -> tuple[Block, ...]:
-    points = [p for p in entries(results, "reliability") if isinstance(p, Mapping)]
+def _reliability(results: Results) -> list[Block]:
+    points = entries(results, "reliability")
     if not points:
-        return ()
+        return []
     chosen = pick(results, "layers", "source")
     strong = tuple(
         i
         for i, p in enumerate(points)
-        if chosen is not None and p.get("layer") == chosen
+        if chosen is not None and pick(p, "layer") == chosen
     )
     rows = tuple(
         (
-            count(p.get("layer")),
-            fixed(p.get("cosine")),
-            fixed(p.get("auroc")),
-            fixed(p.get("separation"), 2),
+            count(pick(p, "layer")),
+            fixed(pick(p, "cosine")),
+            fixed(pick(p, "auroc")),
+            fixed(pick(p, "separation"), 2),
             "chosen" if i in strong else "",
         )
         for i, p in enumerate(points)
     )
     header = ("source layer", "cosine", "AUROC", "separation", "note")
-    pairs = "the refinement pairs (in-sample)"
-    if not is_in_sample(results):
-        pairs = "validation pairs"
+    pairs = "validation pairs"
+    if is_in_sample(results):
+        pairs = "the refinement pairs (in-sample)"
     table = Table(
+        "",
         f"Reliability of the concept in the source, on {pairs}: cosine between the "
         "differences of two pairs, AUROC of projections (0.5 is chance), separation "
         "in standard deviations.",
         header,
         rows,
-        (4,),
-        strong,
+        strong=strong,
     )
     alt = "; ".join(f"layer {r[0]}: AUROC {r[2]}, cosine {r[1]}" for r in rows)
-    picture = Picture(
-        "reliability",
-        f"Reliability by source layer. {alt}",
-        "Reliability by source layer.",
+    caption = "Reliability by source layer."
+    return [_figure(results, "reliability", f"{caption} {alt}", caption), table]
+
+
+def _strength(results: Results) -> list[Block]:
+    """Effect and perplexity over strength."""
+    points = entries(results, "strength", "curve")
+    if not points:
+        return []
+    has_value = any(number(pick(p, "value")) is not None for p in points)
+    chosen = number(pick(results, "strength", "raw"))
+    strong = tuple(
+        i
+        for i, p in enumerate(points)
+        if chosen is not None and number(pick(p, "raw")) == chosen
     )
-    return (picture, table)
-
-
-def _strength(results: Results) -> tuple[Block, ...]:
-    table = curve(results)
-    if table is None:
-        return ()
-    picture = Picture(
+    rows = []
+    for i, p in enumerate(points):
+        effect: tuple[str, ...] = (interval({**p, "value": p.get("effect")}),)
+        if has_value:
+            effect = (interval(p), fixed(pick(p, "effect"), sign=True))
+        cells = (fixed(pick(p, "relative"), 2), fixed(pick(p, "raw"), 2), *effect)
+        cells += (fixed(pick(p, "perplexity"), 2), times(pick(p, "perplexity_ratio")))
+        rows.append((*cells, "chosen" if i in strong else ""))
+    effects = ("value [95%]", "gain") if has_value else ("gain [95%]",)
+    header = ("relative", "raw", *effects, "perplexity", "ratio", "note")
+    title = (
+        f"Strengths tried at the chosen layers, on {_choosing_prompts(results)}. A gain "
+        "is signed so that more is better."
+    )
+    figure = _figure(
+        results,
         "strength",
         "Value and perplexity ratio over strength; the table below has the numbers.",
         "What more strength buys, and what it costs in perplexity. Dotted: the strength "
         "chosen; dashed: the perplexity budget.",
     )
-    return (picture, table)
+    return [figure, Table("", title, header, tuple(rows), strong=strong)]
 
 
-def _layers(results: Results) -> tuple[Block, ...]:
-    table, words = tried(results), ()
+def best_tried(results: Results) -> dict[tuple[int, int], Any]:
+    """The best point of each pair of layers tried, within the budget if one is."""
+    budget = number(pick(results, "strength", "budget"))
+    best: dict[tuple[int, int], tuple[bool, float, Any]] = {}
+    for p in entries(results, "layers", "tried"):
+        s, t, gain = (number(pick(p, k)) for k in ("source", "target", "effect"))
+        if s is None or t is None or gain is None:
+            continue
+        ratio = number(pick(p, "perplexity_ratio"))
+        inside = budget is None or (ratio is not None and ratio <= budget)
+        pair = (int(s), int(t))
+        if pair not in best or (inside, gain) > best[pair][:2]:
+            best[pair] = (inside, gain, p)
+    return {pair: best[pair][2] for pair in sorted(best)}
+
+
+def _layers(results: Results) -> list[Block]:
+    """The best point of each pair of layers tried."""
+    best = best_tried(results)
+    decided: list[Block] = []
     if why := pick(results, "decision", "why"):
         how = one_line(pick(results, "decision", "how"))
-        words = (Words((f"Decided by {how}: {one_line(why)}.",)),)
-    if table is None:
-        return words
-    picture = Picture(
+        decided.append(Paragraph(f"Decided by {how}: {one_line(why)}."))
+    if not best:
+        return decided
+    chosen = pick(results, "layers", "source"), pick(results, "layers", "target")
+    rows = tuple(
+        (
+            str(s),
+            str(t),
+            fixed(pick(p, "relative"), 2),
+            fixed(pick(p, "raw"), 2),
+            fixed(pick(p, "effect"), sign=True),
+            times(pick(p, "perplexity_ratio")),
+            "chosen" if (s, t) == chosen else "",
+        )
+        for (s, t), p in best.items()
+    )
+    header = ("source", "target", "relative", "raw", "gain", "ratio", "note")
+    where = _choosing_prompts(results)
+    title = (
+        f"The best strength of each pair of layers, on {where}, within the perplexity "
+        "budget where one was."
+    )
+    strong = tuple(i for i, pair in enumerate(best) if pair == chosen)
+    figure = _figure(
+        results,
         "layers",
         "Heat map of the gain of each pair of layers; the table below has the numbers.",
-        f"Gain of each pair of layers tried, on {choosing_prompts(results)}. Framed: the "
-        "chosen one.",
+        f"Gain of each pair of layers tried, on {where}. Framed: the chosen one.",
     )
-    return (picture, table, *words)
+    return [figure, Table("", title, header, rows, strong=strong), *decided]
 
 
-def _limits(results: Results) -> tuple[Block, ...]:
+def _samples(results: Results) -> list[Block]:
+    return [
+        Sides(
+            excerpt(pick(g, "prompt")),
+            (
+                ("Without the edit", excerpt(pick(g, "before"))),
+                ("With the edit", excerpt(pick(g, "after"))),
+            ),
+        )
+        for g in entries(results, "generations")
+    ]
+
+
+def _generations(results: Results) -> list[Block]:
+    """Generations without and with the edit, after the first, which opens the page."""
+    known = _samples(results)
+    shown = known[1:GENERATIONS]
+    if len(known) > GENERATIONS:
+        left = len(known) - GENERATIONS
+        shown.append(Paragraph(f"{left} more generations are in results.json."))
+    return shown
+
+
+def _limits(results: Results) -> list[Block]:
     lines = [
         "Intervals are 95% bootstrap intervals over prompts. They do not cover other "
         "pairs, corpora, seeds or wordings of the task.",
         "Raw strength multiplies the vector as fitted. Relative strength is its length "
         "as a share of the mean length of the target's residual stream at that layer.",
     ]
-    if any(row.get("kind") == "control" for row in entries(results, "rows")):
+    if any(pick(row, "kind") == "control" for row in entries(results, "rows")):
         lines.append(
             "Controls have the length of the transplanted vector: random directions, "
             "and a map fitted on shuffled pairs of texts, averaged over draws."
@@ -277,4 +625,34 @@ def _limits(results: Results) -> tuple[Block, ...]:
         lines.append(f"Seconds: {', '.join(parts)}; together {fixed(total, 1)}.")
     seed = pick(results, "seed")
     lines.append(f"Seed {count(seed) if seed is not None else MISSING}.")
-    return (Words(tuple(lines)),)
+    return [Bullets(tuple(lines))]
+
+
+def summary(results: Results) -> str:
+    """For a terminal: what was measured, the table, the choice made, and the verdict."""
+    strength, layers = pick(results, "strength"), pick(results, "layers")
+    title = f"{_title(results)}\n{measured(results)} Brackets: 95% intervals"
+    table = effect_table(results)
+    choice = (
+        f"layers {count(pick(layers, 'source'))}:{count(pick(layers, 'target'))} "
+        f"({one_line(pick(layers, 'how'))}), strength {fixed(pick(strength, 'raw'), 2)} = "
+        f"{share(pick(strength, 'relative'))} of the residual stream "
+        f"({one_line(pick(strength, 'how'))}), map {one_line(pick(results, 'map', 'method'))}"
+        f" on {whole(pick(results, 'map', 'n'))} texts"
+    )
+    return "\n".join(
+        (
+            terminal.folded(title),
+            "",
+            terminal.table(table.columns, table.texts()),
+            "",
+            terminal.folded(choice),
+            terminal.folded(meaning(results)),
+            terminal.folded(one_line(pick(results, "verdict"))),
+        )
+    )
+
+
+def first_sample(results: Results) -> str:
+    """For a terminal: the first prompt, before and after."""
+    return "\n".join(map(terminal.block, _samples(results)[:1]))

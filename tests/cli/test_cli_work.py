@@ -248,7 +248,11 @@ def test_demo_is_the_main_job_on_the_zoo(ok, monkeypatch):
 
     monkeypatch.setattr("contrans.pipeline.run_transplant", run_transplant)
     shown = ok("demo").stdout
-    for expected in ("Transplanted: yes.", "before: calm", "after:  angry"):
+    for expected in (
+        "Transplanted: yes.",
+        "Without the edit: calm",
+        "With the edit: angry",
+    ):
         assert expected in shown
     assert asked["source"] == "zoo/small-aligned"
     assert asked["target"] == "zoo/large"
