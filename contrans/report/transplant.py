@@ -149,8 +149,9 @@ def _short_answer(results: Results) -> list[Block]:
     if is_in_sample(results):
         blocks.append(Callout("alarm", "IN-SAMPLE", (IN_SAMPLE,)))
     verdict = one_line(pick(results, "verdict"))
-    said = [tone for start, tone in TONES.items() if verdict.startswith(start)]
-    blocks.append(Callout(said[0] if said else "", "Verdict", (verdict,)))
+    tones: list[Tone] = [t for how, t in TONES.items() if verdict.startswith(how)]
+    tones.append("")
+    blocks.append(Callout(tones[0], "Verdict", (verdict,)))
     blocks.append(Paragraph(meaning(results)))
     return [*blocks, *_samples(results)[:1]]
 
