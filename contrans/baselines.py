@@ -5,7 +5,6 @@ need other models, or words, and are asked for by name.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 from contrans.control import Control
 from contrans.evaluation import Measurement
@@ -13,6 +12,7 @@ from contrans.job import Job
 from contrans.methods import AlignTraining, InstAlign, ProxyTuning
 from contrans.methods.inst_align import instruction_for
 from contrans.models import LM, load_model
+from contrans.results import EffectRow
 from contrans.settings import Settings
 from contrans.stages import Stages, row
 
@@ -49,7 +49,7 @@ def baseline_controls(job: Job) -> Iterator[tuple[str, Control]]:
             yield "EFT / proxy-tuning", ProxyTuning(expert, anti_expert)
 
 
-def baseline_rows(job: Job, stages: Stages, base: Measurement) -> list[dict[str, Any]]:
+def baseline_rows(job: Job, stages: Stages, base: Measurement) -> list[EffectRow]:
     """A line of the table for each baseline, on the same test prompts.
 
     Args:

@@ -1,7 +1,6 @@
 """The second half of the main job: map, search on validation, test once, compare."""
 
 from dataclasses import asdict, replace
-from typing import Any
 
 from contrans.baselines import baseline_rows
 from contrans.concept import reliability
@@ -12,6 +11,28 @@ from contrans.evaluation import Measurement
 from contrans.job import Job
 from contrans.openings import openings
 from contrans.planting import Found, Planted, controls, plant, search, transplant_best
+from contrans.results import (
+    CandidateInfo,
+    ConceptInfo,
+    CorpusInfo,
+    DecisionInfo,
+    DiagnosisInfo,
+    EffectRow,
+    Generation,
+    Kind,
+    LayerReliability,
+    LayersInfo,
+    MapInfo,
+    ModelInfo,
+    PairCounts,
+    PerplexityTexts,
+    Promise,
+    StrengthInfo,
+    TaskInfo,
+    TransplantResults,
+    TriedPoint,
+    Truncated,
+)
 from contrans.search import Pair, Point
 from contrans.stages import Stages, row
 from contrans.types import ConceptVector
@@ -24,9 +45,11 @@ LABELS = {
     "low_rank": "low rank",
 }
 """Names of the map methods in tables."""
+Planned = tuple[str, Kind, list[Planted]]
+"""What is tested: name, kind, and the draws of it."""
 
 
-def compare(job: Job, stages: Stages) -> tuple[dict[str, Any], ConceptVector]:
+def compare(job: Job, stages: Stages) -> tuple[TransplantResults, ConceptVector]:
     """Diagnose, choose on validation prompts, test once; results and final vector."""
     settings, how = job.settings, _how_layers(job)
     found = transplant_best(job.bench(stages), job.way, job.pairs, ranked=how == "auto")
@@ -63,55 +86,55 @@ def compare(job: Job, stages: Stages) -> tuple[dict[str, Any], ConceptVector]:
         stages.warn(note)
     with stages.stage("generate"):
         generations = openings(job, main.steer())
-    points = [asdict(Point.of(trial)) for trial in found.trials]
-    results = {
-        "contrans": __version__,
-        "command": asdict(settings),
-        **job.models,
-        "concept": _about_concept(job),
-        "corpus": {
-            "name": job.corpus.name,
-            "n": len(job.corpus.texts),
-            "digest": job.corpus.digest,
-            "truncated": job.truncated,
-        },
-        "reliability": [
-            asdict(entry) for entry in reliability(job.vector, job.source.validate)
-        ],
-        "map": {"method": settings.method, **asdict(link.report)},
-        "diagnosis": asdict(checked),
-        "decision": _about_decision(found) | ({"how": "given"} if given else {}),
-        "layers": {
-            "source": pair[0],
-            "target": pair[1],
-            "how": how,
-            "tried": points,
-        },
-        "strength": {
-            "raw": main.raw,
-            "relative": main.relative,
-            "how": "auto" if settings.strength == "auto" else "given",
-            "budget": settings.budget,
-            "curve": [p for p in points if (p["source"], p["target"]) == pair],
-        },
-        "task": {
-            "name": job.test_task.name,
-            "metric": tested.metric,
-            "chance": job.test_task.chance,
-            "higher_is_better": job.test_task.higher_is_better,
-            "n": len(tested.values),
-            "split": "test" if settings.protocol == "heldout" else "refine",
-            "protocol": settings.protocol,
-        },
-        "rows": rows,
-        "perplexity_texts": {
-            "validate": len(job.fluent_validate),
-            "test": len(job.fluent_test),
-            "shared": job.fluent_validate == job.fluent_test,
-        },
-        "generations": generations,
-        "warnings": stages.warnings,
-        "verdict": verdict(
+    points = tuple(TriedPoint(**asdict(Point.of(trial))) for trial in found.trials)
+    models = {role: ModelInfo(**m) for role, m in job.models.items() if m is not None}
+    results = TransplantResults(
+        contrans=__version__,
+        command=asdict(settings),
+        source=models["source"],
+        target=models["target"],
+        map_source=models.get("map_source"),
+        aligned_target=models.get("aligned_target"),
+        concept=_about_concept(job),
+        corpus=CorpusInfo(
+            name=job.corpus.name,
+            n=len(job.corpus.texts),
+            digest=job.corpus.digest,
+            truncated=Truncated(**job.truncated),
+        ),
+        reliability=tuple(
+            LayerReliability(**asdict(entry))
+            for entry in reliability(job.vector, job.source.validate)
+        ),
+        map=MapInfo(method=settings.method, **asdict(link.report)),
+        diagnosis=DiagnosisInfo(**asdict(checked)),
+        decision=_about_decision(found, given=given),
+        layers=LayersInfo(source=pair[0], target=pair[1], how=how, tried=points),
+        strength=StrengthInfo(
+            raw=main.raw,
+            relative=main.relative,
+            how="auto" if settings.strength == "auto" else "given",
+            budget=settings.budget,
+            curve=tuple(p for p in points if (p.source, p.target) == pair),
+        ),
+        task=TaskInfo(
+            name=job.test_task.name,
+            metric=tested.metric,
+            chance=job.test_task.chance,
+            higher_is_better=job.test_task.higher_is_better,
+            n=len(tested.values),
+            split="test" if settings.protocol == "heldout" else "refine",
+            protocol=settings.protocol,
+        ),
+        rows=tuple(rows),
+        perplexity_texts=PerplexityTexts(
+            validate=len(job.fluent_validate),
+            test=len(job.fluent_test),
+            shared=job.fluent_validate == job.fluent_test,
+        ),
+        generations=tuple(Generation(**entry) for entry in generations),
+        warnings=tuple(stages.warnings),
+        verdict=verdict(
             rows,
             decision.score,
             higher_is_better=job.test_task.higher_is_better,
@@ -120,9 +143,9 @@ def compare(job: Job, stages: Stages) -> tuple[dict[str, Any], ConceptVector]:
             stuck=decision.stuck,
             refused=decision.how == "no-go",
         ),
-        "seed": settings.seed,
-        "seconds": stages.seconds,
-    }
+        seed=settings.seed,
+        seconds=dict(stages.seconds),
+    )
     kept = dict(main.vector.provenance) | {"strength": main.raw}
     return results, replace(main.vector, provenance=kept)
 
@@ -133,38 +156,38 @@ def _how_layers(job: Job) -> str:
     return "published depth" if job.settings.protocol == "paper" else "auto"
 
 
-def _about_decision(found: Found) -> dict[str, Any]:
+def _about_decision(found: Found, *, given: bool) -> DecisionInfo:
     """What chose layers and strength, in words and numbers."""
     decision = found.decision
-    return {
-        "how": decision.how,
-        "why": decision.why,
-        "score": decision.score,
-        "fine": found.fine,
-        "stuck": decision.stuck,
-        "candidates": [asdict(entry) for entry in decision.candidates],
-        "promises": [
-            {"source": s, "target": t, "promise": value}
+    return DecisionInfo(
+        how="given" if given else decision.how,
+        why=decision.why,
+        score=decision.score,
+        fine=found.fine,
+        stuck=decision.stuck,
+        candidates=tuple(CandidateInfo(**asdict(c)) for c in decision.candidates),
+        promises=tuple(
+            Promise(source=s, target=t, promise=value)
             for (s, t), value in found.promises.items()
-        ],
-    }
+        ),
+    )
 
 
-def _about_concept(job: Job) -> dict[str, Any]:
+def _about_concept(job: Job) -> ConceptInfo:
     concept = job.concept
-    return {
-        "name": concept.name,
-        "title": concept.title,
-        "answer": concept.answer,
-        "task": concept.task.kind,
-        "origin": concept.origin,
-        "digest": concept.digest,
-        "pairs": {
-            "refine": job.refine_pairs,
-            "validate": len(concept.validate),
-            "test": len(concept.test),
-        },
-    }
+    return ConceptInfo(
+        name=concept.name,
+        title=concept.title,
+        answer=concept.answer,
+        task=concept.task.kind,
+        origin=concept.origin,
+        digest=concept.digest,
+        pairs=PairCounts(
+            refine=job.refine_pairs,
+            validate=len(concept.validate),
+            test=len(concept.test),
+        ),
+    )
 
 
 def _tuned(job: Job, stages: Stages, vector: ConceptVector, pair: Pair) -> Planted:
@@ -173,12 +196,10 @@ def _tuned(job: Job, stages: Stages, vector: ConceptVector, pair: Pair) -> Plant
     return search(bench, {pair: vector}, stage="search, references").planted
 
 
-def _plan(
-    job: Job, stages: Stages, main: Planted
-) -> list[tuple[str, str, list[Planted]]]:
+def _plan(job: Job, stages: Stages, main: Planted) -> list[Planned]:
     """What is tested: name, kind, and the draws that are averaged."""
     pair, chosen = main.layers, job.settings.method
-    plan: list[tuple[str, str, list[Planted]]] = [(LABELS[chosen], "method", [main])]
+    plan: list[Planned] = [(LABELS[chosen], "method", [main])]
     for method in ("contrans", "ridge"):
         if method != chosen:
             other = plant(stages, job.way, pair, method=method)
@@ -187,12 +208,14 @@ def _plan(
     tuned = _tuned(job, stages, own.select([pair[1]]), pair)
     plan.append((name, "reference", [tuned]))
     drawn = controls(stages, job.way, main)
-    return plan + [(name, "control", draws) for name, draws in drawn.items()]
+    for name, draws in drawn.items():
+        plan.append((name, "control", draws))
+    return plan
 
 
 def _rows(
     job: Job, stages: Stages, main: Planted
-) -> tuple[list[dict[str, Any]], Measurement]:
+) -> tuple[list[EffectRow], Measurement]:
     """Test prompts, touched once: the table, and the outcome without an edit."""
     lm, task = job.target, job.test_task
     plan = _plan(job, stages, main)

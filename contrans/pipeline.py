@@ -15,11 +15,12 @@ from contrans import zoo
 from contrans.cache import Cache, cache_folder
 from contrans.comparison import compare
 from contrans.core.version import __version__
-from contrans.files import digest, finite, write_json, write_text
+from contrans.files import digest, write_json, write_text
 from contrans.job import prepare
 from contrans.library import Library, is_reference
 from contrans.library.concepts import pin_concept
 from contrans.locate import locate
+from contrans.results import TransplantResults, read_results
 from contrans.settings import Settings
 from contrans.stages import StageProgress, Stages
 from contrans.store import save
@@ -69,10 +70,9 @@ def run_transplant(
         return ready
     stages = Stages(Cache(cache or cache_folder()), progress, notify)
     results, vector = compare(prepare(chosen, stages), stages)
-    results = finite(results)
     if folder is not None:
         _write(folder, results, vector)
-    return results
+    return results.as_dict()
 
 
 def _finished(settings: Settings, folder: Path | None, *, force: bool) -> Any:
@@ -87,8 +87,7 @@ def _finished(settings: Settings, folder: Path | None, *, force: bool) -> Any:
         if known.get("settings_digest") == _settings_digest(settings):
             if not (folder / "vector.safetensors").is_file():
                 return None
-            results = folder / "results.json"
-            return json.loads(results.read_text(encoding="utf-8"))
+            return read_results(folder / "results.json").as_dict()
     if any(folder.iterdir()):
         raise FileExistsError(
             f"{folder} is not empty and was not made by this command; choose another "
@@ -124,18 +123,19 @@ def _stamp(model: str | None) -> list[list[Any]]:
     return [[file.name, at.st_size, at.st_mtime_ns] for file, at in found]
 
 
-def _write(folder: Path, results: dict[str, Any], vector: ConceptVector) -> None:
+def _write(folder: Path, results: TransplantResults, vector: ConceptVector) -> None:
     from contrans.report import to_html, to_markdown  # needs matplotlib
 
     save(vector, folder / "vector.safetensors", force=True)
-    write_text(folder / "report.md", to_markdown(results), force=True)
-    write_text(folder / "report.html", to_html(results), force=True)
-    write_json(folder / "results.json", results, force=True)
+    plain = results.as_dict()
+    write_text(folder / "report.md", to_markdown(plain), force=True)
+    write_text(folder / "report.html", to_html(plain), force=True)
+    write_json(folder / "results.json", plain, force=True)
     index = {
         "contrans": __version__,
-        "what": f"{results['concept']['name']} from {results['source']['name']} "
-        f"into {results['target']['name']}",
-        "settings_digest": _settings_digest(Settings(**results["command"])),
+        "what": f"{results.concept.name} from {results.source.name} "
+        f"into {results.target.name}",
+        "settings_digest": _settings_digest(Settings(**results.command)),
         "files": {
             "vector.safetensors": "the transplanted concept vector",
             "report.md": "what was done and what it did",

@@ -21,6 +21,7 @@ from contrans.evaluation.task import Sweepable
 from contrans.files import digest
 from contrans.linear_map import Fits
 from contrans.models import LM
+from contrans.results import Change, EffectRow, FineScore, Kind, RowPerplexity
 from contrans.types import (
     HiddenStates,
     LinearMap,
@@ -176,14 +177,14 @@ class Stages:
 
 def row(
     name: str,
-    kind: str,
+    kind: Kind,
     draws: Sequence[Measurement],
     base: Measurement,
     *,
     higher_is_better: bool,
     raw: float | None = None,
     relative: float | None = None,
-) -> dict[str, Any]:
+) -> EffectRow:
     """One line of the effect table.
 
     Of several draws of a control it holds the mean, item by item, and beside it the
@@ -208,22 +209,21 @@ def row(
     fine = None
     if base.fine is not None:
         found = [draw.extra[base.fine] for draw in draws]
-        fine = {"name": base.fine}
-        fine |= _level(found, base.extra[base.fine], kind, better)
-    return {
-        "name": name,
-        "kind": kind,
-        "raw": raw,
-        "relative": relative,
-        **score,
-        "extra": extra | score["extra"],
-        "fine": fine,
-        "perplexity": {
-            "value": perplexity,
-            "stderr": float(np.mean([draw.perplexity_stderr for draw in draws])),
-            "ratio": perplexity / base.perplexity,
-        },
-    }
+        level = _level(found, base.extra[base.fine], kind, better)
+        fine = FineScore(name=base.fine, **level)
+    return EffectRow(
+        name=name,
+        kind=kind,
+        raw=raw,
+        relative=relative,
+        **score | {"extra": extra | score["extra"]},
+        fine=fine,
+        perplexity=RowPerplexity(
+            value=perplexity,
+            stderr=float(np.mean([draw.perplexity_stderr for draw in draws])),
+            ratio=perplexity / base.perplexity,
+        ),
+    )
 
 
 def _level(
@@ -238,7 +238,7 @@ def _level(
     difference, extra = None, {}
     if kind != "base":
         d, d_low, d_high = paired_difference(values, base)
-        difference = {"value": d, "low": d_low, "high": d_high}
+        difference = Change(value=d, low=d_low, high=d_high)
     if len(draws) > 1:
         extra[STRONGEST] = better(float(draw.mean()) for draw in draws)
     parts = {"value": mean, "low": low, "high": high, "difference": difference}

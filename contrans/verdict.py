@@ -1,13 +1,13 @@
 """One honest sentence about a finished comparison."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from contrans.results import Change, EffectRow, FineScore
 from contrans.stages import STRONGEST
 
 
 def verdict(
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[EffectRow],
     score: str,
     *,
     higher_is_better: bool,
@@ -28,30 +28,29 @@ def verdict(
             the finest score of each row is read instead.
         refused: whether the diagnosis said no before anything was tried.
     """
-    main = next(r for r in rows if r["kind"] == "method")
-    read: dict[str, Mapping[str, Any]] = {
-        r["name"]: (r["fine"] or r) if stuck else r for r in rows
-    }
-    seen = read[main["name"]]
+    main = next(r for r in rows if r.kind == "method")
+    read = {r.name: (r.fine or r) if stuck else r for r in rows}
+    seen, change = read[main.name], _change(read[main.name])
     sign = 1.0 if higher_is_better else -1.0
-    gain = sign * seen["difference"]["value"]
-    bounds = sorted(sign * seen["difference"][end] for end in ("low", "high"))
-    controls = [r["name"] for r in rows if r["kind"] == "control"]
+    gain = sign * change.value
+    bounds = sorted((sign * change.low, sign * change.high))
+    controls = [r.name for r in rows if r.kind == "control"]
     strongest = max(controls, key=lambda name: sign * _reach(read[name]))
     reach = _reach(read[strongest])
-    base = seen["value"] - seen["difference"]["value"]
-    ratio = main["perplexity"]["ratio"]
+    base = seen.value - change.value
+    ratio = main.perplexity.ratio
     facts = (
-        f"{main['name']} moved {score} by {sign * gain:+.3f} "
-        f"[{seen['difference']['low']:+.3f}, {seen['difference']['high']:+.3f}] "
+        f"{main.name} moved {score} by {sign * gain:+.3f} "
+        f"[{change.low:+.3f}, {change.high:+.3f}] "
         f"(strongest draw of a control: {reach - base:+.3f}, {strongest}) at "
         f"{ratio:.2f} times the perplexity."
     )
     if stuck:
-        facts += f" The metric itself is stuck at {main['value']:.3f}."
-    end, other = ("high", "low") if sign > 0 else ("low", "high")
-    top = max(sign * reach, sign * read[strongest][end])
-    clear = bounds[0] > 0 and sign * seen[other] > top
+        facts += f" The metric itself is stuck at {main.value:.3f}."
+    rival = read[strongest]
+    top = max(sign * reach, sign * rival.low, sign * rival.high)
+    worst = min(sign * seen.low, sign * seen.high)
+    clear = bounds[0] > 0 and worst > top
     if over_budget:
         facts += f" No strength stayed within the perplexity budget of {budget:.2f}."
     elif ratio > budget:
@@ -67,6 +66,14 @@ def verdict(
     return f"Not beyond the controls: {facts}"
 
 
-def _reach(row: Mapping[str, Any]) -> float:
+def _reach(score: EffectRow | FineScore) -> float:
     """The value of the strongest draw of a control; draws of one kind differ widely."""
-    return row.get("extra", {}).get(STRONGEST, row["value"])
+    return score.extra.get(STRONGEST, score.value)
+
+
+def _change(score: EffectRow | FineScore) -> Change:
+    if score.difference is None:
+        raise ValueError(
+            f"{score.name} is what others are compared with; it has no gain"
+        )
+    return score.difference

@@ -16,6 +16,7 @@ FLOORS = [
         "fingerprint",
         "files",
         "prefix_tree",
+        "results",
     },
     {"anatomy", "cache", "store", "mapped", "data", "zoo", "models", "library"}
     | {"gguf_file", "gguf_model", "named_models", "locate"},

@@ -21,12 +21,14 @@ from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Data, Model, Plan, Series, Target
 from contrans.recipes.planting import Route, best, controls
 from contrans.recipes.subjects import honesty
+from contrans.results import EffectRow
 from contrans.settings import Settings
 from contrans.stages import STRONGEST, Stages
 from contrans.store import load
 from contrans.types import PromptPairs
 from contrans.verdict import verdict
 from tests.conftest import byte_tokenizer, character_tokenizer, tiny_model
+from tests.result_parts import effect_row, fine_score
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 PAPER = SHARED / "emotions" / "contrans"
@@ -326,26 +328,11 @@ def test_a_recipe_gives_the_numbers_of_the_main_job(strangers, whole):
 # The verdict
 
 
-def rows(main: tuple[float, float, float], control: float) -> list[dict]:
-    value, low, high = main
-
-    def one(name: str, kind: str, value: float, low: float, high: float) -> dict:
-        gap = {"value": value - 0.1, "low": low - 0.1, "high": high - 0.1}
-        return {
-            "name": name,
-            "kind": kind,
-            "value": value,
-            "low": low,
-            "high": high,
-            "difference": gap,
-            "extra": {},
-            "fine": None,
-            "perplexity": {"ratio": 1.1},
-        }
-
+def rows(main: tuple[float, float, float], control: float) -> list[EffectRow]:
+    spread = (control, control - 0.05, control + 0.05)
     return [
-        one("ridge", "method", value, low, high),
-        one("random", "control", control, control - 0.05, control + 0.05),
+        effect_row("ridge", "method", *main, base=0.1),
+        effect_row("random", "control", *spread, base=0.1),
     ]
 
 
@@ -365,14 +352,17 @@ def test_the_verdict_reads_the_controls(main, control, said):
 
 def test_one_strong_draw_of_a_control_is_enough_to_doubt():
     table = rows((0.9, 0.8, 1.0), 0.1)
-    table[1]["extra"] = {"strongest draw": 0.95}
+    table[1] = replace(table[1], extra={"strongest draw": 0.95})
     text = verdict(table, "accuracy", higher_is_better=True, budget=1.15)
     assert text.startswith("Not beyond the controls")
 
 
 def test_a_verdict_on_a_stuck_metric_reads_the_finer_score():
     stuck, fine = rows((0.0, 0.0, 0.06), 0.0), rows((4.0, 3.5, 4.5), 0.1)
-    table = [row | {"fine": finer} for row, finer in zip(stuck, fine, strict=True)]
+    table = [
+        replace(row, fine=fine_score(finer))
+        for row, finer in zip(stuck, fine, strict=True)
+    ]
     said = {"higher_is_better": True, "budget": 1.15}
     assert verdict(table, "accuracy", **said).startswith("No effect")
     text = verdict(table, "margin", stuck=True, **said)

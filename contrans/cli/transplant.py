@@ -251,15 +251,17 @@ def _finished(out: Path, command: dict[str, Any]) -> dict[str, Any] | None:
         return None
     if is_reference(str(command["concept"])):
         return None
+    from contrans.results import read_results
+
     try:
-        found = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_results(out / "results.json")
+    except (OSError, ValueError):  # of an earlier run; the pipeline says what to do
         return None
     kept = ("contrans.json", "vector.safetensors")
-    if not all((out / name).is_file() for name in kept) or not isinstance(found, dict):
+    if not all((out / name).is_file() for name in kept):
         return None
-    same = found.get("command") == command
-    return found if same and found.get("contrans") == __version__ else None
+    same = found.command == command and found.contrans == __version__
+    return found.as_dict() if same else None
 
 
 def run(

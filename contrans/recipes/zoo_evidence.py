@@ -30,6 +30,7 @@ from contrans.evaluation import Measurement
 from contrans.files import write_text
 from contrans.job import Job, prepare
 from contrans.planting import Pair, Planted, plant, with_strength
+from contrans.results import EffectRow, TransplantResults
 from contrans.settings import Settings
 from contrans.stages import Stages
 from contrans.types import ConceptVector
@@ -100,14 +101,14 @@ def _outcome(
     return stages.outcome(job.target, job.test_task, control, job.fluent_test)
 
 
-def _planted(results: dict[str, Any], vector: ConceptVector) -> Planted:
-    pair: Pair = (results["layers"]["source"], results["layers"]["target"])
-    strength = results["strength"]
-    return Planted(vector, pair, strength["raw"], strength["relative"])
+def _planted(results: TransplantResults, vector: ConceptVector) -> Planted:
+    pair: Pair = (results.layers.source, results.layers.target)
+    strength = results.strength
+    return Planted(vector, pair, strength.raw, strength.relative)
 
 
-def _value(results: dict[str, Any], name: str) -> dict[str, Any]:
-    return next(r for r in results["rows"] if r["name"].startswith(name))
+def _value(results: TransplantResults, name: str) -> EffectRow:
+    return next(r for r in results.rows if r.name.startswith(name))
 
 
 def emotions(
@@ -117,7 +118,7 @@ def emotions(
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """All figures of the emotion task, one entry per emotion."""
-    done: dict[str, tuple[Job, dict[str, Any], Planted]] = {}
+    done: dict[str, tuple[Job, TransplantResults, Planted]] = {}
     for emotion in EMOTIONS:
         progress(f"{emotion}: the main job")
         job = prepare(settings(emotion, documents, budget=BUDGET["emotion"]), stages)
@@ -128,19 +129,19 @@ def emotions(
         progress(f"{emotion}: further controls")
         job, results, main = done[emotion]
         entry = {
-            "no edit": _value(results, "no edit")["value"],
-            "ridge": _value(results, "ridge")["value"],
-            "ConTrans": _value(results, "ConTrans")["value"],
-            "Self-Align": _value(results, "Self-Align")["value"],
-            "random": _value(results, "random")["value"],
-            "shuffled map": _value(results, "map on shuffled")["value"],
+            "no edit": _value(results, "no edit").value,
+            "ridge": _value(results, "ridge").value,
+            "ConTrans": _value(results, "ConTrans").value,
+            "Self-Align": _value(results, "Self-Align").value,
+            "random": _value(results, "random").value,
+            "shuffled map": _value(results, "map on shuffled").value,
             "relative strength": main.relative,
             "source layer": float(main.layers[0]),
             "target layer": float(main.layers[1]),
-            "perplexity ratio": _value(results, "ridge")["perplexity"]["ratio"],
-            "n": float(results["task"]["n"]),
-            "broad map, cosine": results["diagnosis"]["cosine_own"],
-            "broad map, warned": float(bool(results["diagnosis"]["warnings"])),
+            "perplexity ratio": _value(results, "ridge").perplexity.ratio,
+            "n": float(results.task.n),
+            "broad map, cosine": results.diagnosis.cosine_own,
+            "broad map, warned": float(bool(results.diagnosis.warnings)),
         }
         other_job, _, _ = done[EMOTIONS[(index + 1) % len(EMOTIONS)]]
         crossed = plant(stages, other_job.way, main.layers, method="ridge")
@@ -243,13 +244,13 @@ def concept(stages: Stages, documents: Path, name: str, kind: str) -> dict[str, 
         equal = matched_norm(moved, main.vector)
         shuffles.append(_outcome(job, stages, equal, main.raw).mean)
     opposite = _outcome(job, stages, -main.vector, main.raw).mean
-    ratio = _value(results, "ridge")["perplexity"]["ratio"]
+    ratio = _value(results, "ridge").perplexity.ratio
     found = {
         "no edit": base.mean,
-        "ridge": _value(results, "ridge")["value"],
-        "ConTrans": _value(results, "ConTrans")["value"],
-        "Self-Align": _value(results, "Self-Align")["value"],
-        "random": _value(results, "random")["value"],
+        "ridge": _value(results, "ridge").value,
+        "ConTrans": _value(results, "ConTrans").value,
+        "Self-Align": _value(results, "Self-Align").value,
+        "random": _value(results, "random").value,
         "opposite sign": opposite,
         "relative strength": main.relative,
         "source layer": float(main.layers[0]),

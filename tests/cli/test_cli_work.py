@@ -8,6 +8,7 @@ import pytest
 
 from contrans import store
 from contrans.types import ConceptVector, LinearMap, PairedStates
+from tests.result_parts import transplant_results
 
 
 def test_transplant_leaves_a_folder_and_runs_once(
@@ -42,13 +43,12 @@ def _never(*_args, **_options):
 
 
 def test_a_finished_job_is_told_without_torch(tmp_path, monkeypatch):
-    from contrans import __version__
     from contrans.cli.transplant import DEFAULTS, _finished
 
     command = {"source": "a", "target": "b", **DEFAULTS, "concept": "anger"}
     assert _finished(tmp_path, command) is None
     (tmp_path / "contrans.json").write_text("{}")
-    kept = {"command": command, "contrans": __version__}
+    kept = transplant_results(command=command).as_dict()
     (tmp_path / "results.json").write_text(json.dumps(kept))
     assert _finished(tmp_path, command) is None  # the vector is gone
     (tmp_path / "vector.safetensors").touch()
