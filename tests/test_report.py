@@ -11,7 +11,8 @@ import pytest
 from contrans import diagnostics
 from contrans.report import plots, to_html, to_markdown
 from contrans.report.format import clean, excerpt, fixed, interval, one_line
-from contrans.report.transplant import best_tried, effect_table, repeat_command
+from contrans.report.search import best_tried
+from contrans.report.transplant import effect_table, repeat_command
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 ATTACK = "</pre><script>alert(1)</script><img src=x onerror=\"a('b')\">"

@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from contrans.report.format import entries, fixed, number, one_line, pick
-from contrans.report.transplant import best_tried
+from contrans.report.search import best_tried
 
 INK, FAINT = "#1b1f24", "#8b949e"
 COLOURS = {
