@@ -23,7 +23,8 @@ PAIRS = {"refine": 240, "validate": 60, "test": 60}
 """Pairs in a split; multiples of five, for the five other emotions."""
 CANDIDATES = 8
 """Scenarios from which each negative is chosen by its length."""
-VERSION = 1
+VERSION = 2
+SEED = 1
 
 
 def prompt(text: str) -> str:
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 def _pairs(emotion: str, split: str) -> Iterator[dict[str, str]]:
-    rng = random.Random(f"{VERSION}/{emotion}/{split}")
+    rng = random.Random(f"{SEED}/{emotion}/{split}")
     used: set[str] = set()
     streams = {name: _stream(name, split, rng, used) for name in EMOTIONS}
     others = [name for name in EMOTIONS if name != emotion]
@@ -103,7 +104,7 @@ def _stream(
     known = templates(emotion, split)
     while True:
         for template in rng.sample(known, len(known)):
-            text = fill(template, rng)
+            text = fill(template, rng, split=split)
             if text not in used:
                 used.add(text)
                 yield text

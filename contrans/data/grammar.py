@@ -13,7 +13,10 @@ agree. The person markers are `{YOU}` (subject),
 `{YOU_OBJ}` (object), `{YOUR}`, `{YOURSELF}` and `{WERE}`; fillers may hold them too.
 "a" before a slot becomes "an" where the filler begins with a vowel.
 
-Splits differ by whole template, never by filling alone; the slots are shared.
+Splits differ by whole template, never by filling alone. Slots whose fillers are phrases
+have fillers of their own in "validate" and "test" (`held_out`), so that no run of six
+words is in two splits; the others, short nouns, are shared but for the longest
+(`refine_only`).
 
     >>> import random
     >>> fill("{YOU} {WERE} alone.", random.Random(0), name="Mira", gender="female")
@@ -85,8 +88,22 @@ class Scenarios:
 
     slots: Mapping[str, tuple[str, ...]]
     """Slot name to its fillers."""
+    refine_only: frozenset[str]
+    """Fillers too long to be shared, of slots that are."""
+    held_out: Mapping[str, Mapping[str, tuple[str, ...]]]
+    """Split to slot name to the fillers that replace the shared ones there."""
     emotions: Mapping[str, Mapping[str, tuple[str, ...]]]
     """Emotion to split to templates."""
+
+    def fillers(self, split: str) -> Mapping[str, tuple[str, ...]]:
+        """Slot name to the fillers of one split."""
+        if split == "refine":
+            return self.slots
+        shared = {
+            name: tuple(text for text in texts if text not in self.refine_only)
+            for name, texts in self.slots.items()
+        }
+        return shared | dict(self.held_out[split])
 
 
 @cache
@@ -94,12 +111,17 @@ def load_scenarios() -> Scenarios:
     """Read the slots and templates; the file is read once."""
     raw = json.loads(SCENARIOS_PATH.read_text(encoding="utf-8"))
     return Scenarios(
-        slots={name: tuple(fillers) for name, fillers in raw["slots"].items()},
+        slots=_tuples(raw["slots"]),
+        refine_only=frozenset(raw["refine_only"]),
+        held_out={split: _tuples(slots) for split, slots in raw["held_out"].items()},
         emotions={
-            emotion: {split: tuple(lines) for split, lines in splits.items()}
-            for emotion, splits in raw["emotions"].items()
+            emotion: _tuples(splits) for emotion, splits in raw["emotions"].items()
         },
     )
+
+
+def _tuples(lists: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(texts) for name, texts in lists.items()}
 
 
 def templates(emotion: str, split: str) -> tuple[str, ...]:
@@ -120,6 +142,7 @@ def fill(
     template: str,
     rng: random.Random,
     *,
+    split: str = "refine",
     name: str | None = None,
     gender: Gender | None = None,
     first_person: bool = False,
@@ -129,6 +152,7 @@ def fill(
     Args:
         template: A template as `templates` returns it.
         rng: Source of randomness; the same state gives the same sentence.
+        split: Whose fillers to take: "refine", "validate" or "test".
         name: Write about this person; None writes about the reader ("you").
         gender: Which pronouns follow the name; needed with a name, refused without.
         first_person: Write about the speaker ("I") instead of the reader.
@@ -148,7 +172,7 @@ def fill(
         )
     if gender is not None and gender not in PRONOUNS:
         raise ValueError(f"unknown gender {gender!r}; choose from {tuple(PRONOUNS)}")
-    text = _fill_slots(template, rng)
+    text = _fill_slots(template, rng, split)
     if name is None or gender is None:
         words = FIRST_PERSON if first_person else SECOND_PERSON
         text = _MARKER.sub(lambda match: words[match[1]], text)
@@ -168,12 +192,14 @@ def scenario(
 ) -> str:
     """Draw a template of an emotion and split and fill it; see `fill`."""
     template = rng.choice(templates(emotion, split))
-    return fill(template, rng, name=name, gender=gender, first_person=first_person)
+    return fill(
+        template, rng, split=split, name=name, gender=gender, first_person=first_person
+    )
 
 
-def _fill_slots(template: str, rng: random.Random) -> str:
+def _fill_slots(template: str, rng: random.Random, split: str) -> str:
     """Replace slots by fillers and leave the person markers in place."""
-    slots = load_scenarios().slots
+    slots = load_scenarios().fillers(split)
     parts, end = [], 0
     for match in _SLOT.finditer(template):
         article, slot = match[1] or "", match[2]

@@ -1,11 +1,190 @@
-"""The leak guard: no text that made a vector may also judge it."""
+"""The leak guard: no text that made a vector or a map may also judge it.
 
-from collections.abc import Iterable
+Texts are compared as words: Unicode is normalised (NFKC), case, punctuation and white
+space do not count. A judged text leaks when another text has the same words, or shares
+`RUN` words in a row with it.
 
+Template text is discounted: a run of `TEMPLATE_WORDS` words that a tenth of the judged
+texts have (three at least) is the form of the prompts, not their content. Judged texts
+are cut there, and only what lies between is looked for. So "The emotion of the above
+scenario is" is no leak, and a slot filled alike in two splits is one.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from contrans.data.pairs import Concept
+
+RUN = 6
+"""Words in a row that two texts must not share."""
+TEMPLATE_WORDS = 4
+TEMPLATE_SHARE, TEMPLATE_TEXTS = 0.1, 3
+"""Share of the judged texts, and fewest of them, that make a run template text."""
 _SHORTEST_TAIL = 20
 """Characters from which a text counts as found at the end of a longer one."""
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """A judged text, and the words that a source text shares with it."""
+
+    text: str
+    shared: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeakCount:
+    """How many texts of a split leak from one source."""
+
+    split: str
+    source: str
+    """The split or corpus that the texts were met in."""
+    texts: int
+    """Judged texts, distinct or not."""
+    leaks: tuple[Leak, ...]
+
+    def __str__(self) -> str:
+        first = self.leaks[0]
+        return (
+            f"{len(self.leaks)} of {self.texts} {self.split} texts share {RUN} or more "
+            f"words in a row with the {self.source}, or are in it: {first.shared!r} in "
+            f"{first.text[-160:]!r}; the figures flatter, so use other texts there"
+        )
+
+
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text, as leaks are looked for.
+
+    Example:
+        >>> words("It’s  RAINING, again!")
+        ("it's", 'raining', 'again')
+    """
+    plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    return tuple(_WORD.findall(plain))
+
+
+def find_leaks(judged: Iterable[str], sources: Iterable[str]) -> list[Leak]:
+    """The judged texts that share content with a source text, each once.
+
+    Args:
+        judged: texts of a validation or test split.
+        sources: texts that made a vector, a map or a choice.
+
+    Example:
+        >>> found = find_leaks(
+        ...     ["He saw a grey cat on the old stairs."],
+        ...     ["A GREY cat on the old stairs slept."],
+        ... )
+        >>> found[0].shared
+        'a grey cat on the old'
+    """
+    texts = list(judged)
+    split = [words(text) for text in texts]
+    form = _template(split)
+    wholes: dict[tuple[str, ...], list[int]] = {}
+    runs: dict[tuple[str, ...], list[int]] = {}
+    for i, found in enumerate(split):
+        parts = _content(found, form)
+        wholes.setdefault(found, []).append(i)
+        wholes.setdefault(sum(parts, ()), []).append(i)
+        for part in parts:
+            for run in _runs(part, RUN):
+                runs.setdefault(run, []).append(i)
+    wholes.pop((), None)
+    leaks: dict[int, Leak] = {}
+    for source in sources:
+        found = words(source)
+        same = [found, sum(_content(found, form), ())]
+        hits = [(key, wholes[key]) for key in same if key in wholes]
+        hits += [(run, runs[run]) for run in _runs(found, RUN) if run in runs]
+        for shared, rows in hits:
+            for i in rows:
+                leaks.setdefault(i, Leak(texts[i], " ".join(shared), source))
+    return [leaks[i] for i in sorted(leaks)]
+
+
+def concept_leaks(concept: "Concept", corpus: Iterable[str] = ()) -> list[LeakCount]:
+    """Which texts that judge a concept are met elsewhere: in its splits or in a corpus.
+
+    Validation texts (pairs and items of the task) are looked for among the refinement
+    pairs, test texts among these and the validation texts, and both in the corpus.
+
+    Args:
+        concept: as `load_concept` returns it.
+        corpus: texts that a map is fitted on.
+
+    Returns:
+        One count for each split and source with any leak.
+    """
+    refine = (*concept.refine.positive, *concept.refine.negative)
+    task = concept.task
+    judged = {
+        "validate": (*concept.validate.positive, *concept.validate.negative),
+        "test": (*concept.test.positive, *concept.test.negative),
+    }
+    items = {
+        "validate": tuple(item.prompt for item in task.validate),
+        "test": tuple(item.prompt for item in task.test),
+    }
+    corpus = tuple(corpus)
+    counts: list[LeakCount] = []
+    for split, earlier in (("validate", ()), ("test", ("validate",))):
+        sources: dict[str, Sequence[str]] = {
+            "refinement pairs": refine,
+            **{
+                f"{name} texts": (*judged[name], *items[name]) for name in earlier
+            },
+            "corpus": corpus,
+        }
+        for source, texts in sources.items():
+            # Pairs and items have forms of their own, so each is looked at by itself.
+            found = [
+                leak
+                for group in (judged[split], items[split])
+                for leak in find_leaks(group, texts)
+            ]
+            if found:
+                total = len(judged[split]) + len(items[split])
+                counts.append(LeakCount(split, source, total, tuple(found)))
+    return counts
+
+
+def _runs(found: Sequence[str], length: int) -> Iterator[tuple[str, ...]]:
+    for start in range(len(found) - length + 1):
+        yield tuple(found[start : start + length])
+
+
+def _template(texts: Sequence[Sequence[str]]) -> set[tuple[str, ...]]:
+    """Runs of words that belong to the form of some texts, not to their content."""
+    counts = Counter(
+        run for found in texts for run in set(_runs(found, TEMPLATE_WORDS))
+    )
+    fewest = max(TEMPLATE_TEXTS, TEMPLATE_SHARE * len(texts))
+    return {run for run, count in counts.items() if count >= fewest}
+
+
+def _content(
+    found: tuple[str, ...], form: set[tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """The stretches of a text between its template text."""
+    formal = [False] * len(found)
+    for start, run in enumerate(_runs(found, TEMPLATE_WORDS)):
+        if run in form:
+            formal[start : start + TEMPLATE_WORDS] = [True] * TEMPLATE_WORDS
+    parts: list[tuple[str, ...]] = []
+    start = 0
+    for end in [i for i, cut in enumerate(formal) if cut] + [len(found)]:
+        if end > start:
+            parts.append(found[start:end])
+        start = end + 1
+    return parts
 def _normal(text: str) -> str:
     return " ".join(text.casefold().split())
 

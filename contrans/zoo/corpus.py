@@ -4,6 +4,8 @@ A map only carries a concept that its corpus varies along, and only when the las
 token varies too. So these texts talk *about* feelings, honesty, groups and manners
 in plain prose, never in the form of a concept's prompts, and each is cut: most texts
 about a concept right where their next word would show it, the others anywhere.
+Of facts, groups and scenarios only the refine split is told here: a map must not have
+met what a concept is judged on.
 Run `python -m contrans.zoo.corpus` to write the file again.
 """
 
@@ -19,15 +21,17 @@ from contrans.zoo import emotions, facts, groups, registers, world
 from contrans.zoo.words import EMOTIONS, capital, somebody, table
 
 SHORTEST, LONGEST = 4, 60
-"""Words that a cut text keeps at least and at most."""
+"""Words that a text cut anywhere keeps at least and at most."""
+FEWEST = 3
+"""Words that every text keeps; one token alone is an attention sink, not a state."""
 LOADED_CUTS = 0.7
 """Share of the texts about a concept that end where its next word would show it."""
 
 
 def statements(rng: random.Random) -> str:
-    """Facts of the world, told by somebody whose honesty is known."""
+    """Facts of the refine split, told by somebody whose honesty is known."""
     mode = rng.choice(("honest", "dishonest"))
-    told = rng.sample(facts.facts(), rng.randint(2, 4))
+    told = rng.sample(facts.in_split("refine"), rng.randint(2, 4))
     said = " ".join(fact.say(facts.answer(fact, mode, rng)) for fact in told)
     person = somebody(rng)
     word = rng.choice(table("facts")[mode])
@@ -45,8 +49,10 @@ def statements(rng: random.Random) -> str:
 def group_talk(rng: random.Random) -> str:
     """Kind or unkind prose about a group."""
     kind = rng.random() < 0.5
-    who = groups.group(rng)
-    parts = [groups.statement(rng, kind, who=who) for _ in range(rng.randint(1, 2))]
+    only = ("refine",)
+    who = groups.group(rng, only)
+    said = range(rng.randint(1, 2))
+    parts = [groups.statement(rng, kind, only, who=who) for _ in said]
     return " ".join(parts)
 
 
@@ -104,7 +110,8 @@ def cut(text: str, rng: random.Random) -> str:
 
 def cut_at(places: re.Pattern[str], text: str, rng: random.Random) -> str:
     """Keep the text up to one of the places; anywhere, if it has none."""
-    found = [match.start() for match in places.finditer(text)]
+    starts = (match.start() for match in places.finditer(text))
+    found = [start for start in starts if len(text[:start].split()) >= FEWEST]
     return text[: rng.choice(found)] if found else cut(text, rng)
 
 
