@@ -8,7 +8,13 @@ from typing import Any
 
 from contrans.concept import concept_vector
 from contrans.control import with_norms
-from contrans.data import Concept, Corpus, check_disjoint, load_corpus
+from contrans.data import (
+    Concept,
+    Corpus,
+    check_disjoint,
+    concept_leaks,
+    load_corpus,
+)
 from contrans.evaluation import Task, make_task, paper_emotion_task
 from contrans.files import digest
 from contrans.library.concepts import load_concept
@@ -115,6 +121,9 @@ def prepare(settings: Settings, stages: Stages) -> Job:
         )
     refine, validate = _pairs(settings, concept)
     validate_task, test_task = _tasks(settings, stages, concept, refine)
+    if settings.protocol == "heldout":
+        for count in concept_leaks(concept, map_texts):
+            stages.warn(str(count))
     models: dict[str, Any] = dict.fromkeys(
         ("source", "target", "map_source", "aligned_target")
     )

@@ -11,10 +11,13 @@ from hypothesis import given, strategies as st
 
 from contrans.data import (
     EMOTIONS,
+    LeakWarning,
     catalogue,
     check_disjoint,
+    concept_leaks,
     concepts,
     corpora,
+    find_leaks,
     load_concept,
     load_corpus,
     overlapping,
@@ -330,3 +333,82 @@ def test_a_refine_text_behind_a_few_shot_prefix_is_found():
     text = "Scenario: You lost your keys.\nThe emotion is"
     assert overlapping([text], ["Scenario: Hello.\n" + text]) != []
     assert overlapping(["is"], ["The emotion is"]) == []
+
+
+@pytest.fixture(scope="module")
+def built_in():
+    return load_corpus().texts
+
+
+@pytest.mark.parametrize("name", concepts())
+def test_no_pack_leaks_between_its_splits_or_from_the_corpus(name, built_in):
+    found = concept_leaks(load_concept(name), built_in)
+    assert not found, "\n".join(map(str, found))
+
+
+def test_no_pack_is_judged_on_what_refines_another():
+    refine = [
+        text
+        for name in EMOTIONS
+        for side in ("positive", "negative")
+        for text in getattr(pack(name), side)
+    ]
+    for name in EMOTIONS:
+        for split in ("validate", "test"):
+            assert find_leaks(pack(name, split).positive, refine) == []
+
+
+LONG = "the old clock in the hall struck thirteen"
+
+
+@pytest.mark.parametrize(
+    ("judged", "source", "shared"),
+    [
+        (f"At noon {LONG}.", f"Nobody knew why {LONG}", "the old clock in the hall"),
+        ("It  RAINED, again!", "it rained again", "it rained again"),
+        ("\uff29t rained again", "It rained again.", "it rained again"),
+        ("It\u2019s late", "It's late.", "it's late"),
+        ("Say the truth.\nYarith exports", "Yarith exports", "yarith exports"),
+    ],
+)
+def test_leaks_are_found_whatever_the_marks(judged, source, shared):
+    other = "Birds fly south in autumn, most of them by night."
+    (leak,) = find_leaks([other, judged], ["Snow fell.", source])
+    assert (leak.text, leak.source) == (judged, source)
+    assert leak.shared.startswith(shared)
+
+
+def test_five_words_in_a_row_are_no_leak():
+    assert (
+        find_leaks(["He saw the old grey cat."], ["I saw the old grey cat sit."]) == []
+    )
+    assert find_leaks(["He saw the old grey cat."], ["he saw the old grey cat sat"])
+
+
+def test_the_form_of_the_prompts_is_no_leak():
+    def asked(things):
+        return [f"Say what the feeling of the scene is: {thing}." for thing in things]
+
+    judged = asked(["a storm", "a feast", "a grave", "a gift"])
+    assert find_leaks(judged, asked(["a wolf", "a prize"])) == []
+    (leak,) = find_leaks([*judged, f"Now {LONG}."], [*asked(["a wolf"]), LONG])
+    assert leak.text == f"Now {LONG}."
+    # Two texts alone have no form: nothing is discounted.
+    assert len(find_leaks(judged[:2], asked(["a wolf"]))) == 2
+
+
+def test_a_corpus_and_the_splits_of_a_users_file_are_checked(tmp_path):
+    texts = [f"Mood {i} is {word}" for i, word in enumerate("abcdefghij")]
+    splits = ["refine"] * 4 + ["validate"] * 3 + ["test"] * 3
+    rows = [
+        {"positive": f"{text} and warm.", "negative": f"{text} and cold.", "split": s}
+        for text, s in zip(texts, splits, strict=True)
+    ]
+    clean = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
+    assert concept_leaks(load_concept(clean)) == []
+    (count,) = concept_leaks(load_concept(clean), ["Mood 8 is i and warm!"])
+    assert str(count).startswith("1 of 6 test texts share 6 or more words in a row")
+    rows[0]["positive"], rows[9]["negative"] = f"Here {LONG}", f"There {LONG}"
+    leaky = write(tmp_path, "b.jsonl", "\n".join(map(json.dumps, rows)))
+    with pytest.warns(LeakWarning, match=r"b\.jsonl: 1 of 6 test texts.*refine texts"):
+        load_concept(leaky)

@@ -85,14 +85,30 @@ def test_every_slot_exists_and_is_used():
     slots = load_scenarios().slots
     used = {slot for *_, template in ALL for slot in SLOT.findall(template)}
     assert used - set(SECOND_PERSON) == set(slots)
-    inside = {s for words in slots.values() for w in words for s in SLOT.findall(w)}
+    inside = {
+        s
+        for split in SPLITS
+        for words in load_scenarios().fillers(split).values()
+        for w in words
+        for s in SLOT.findall(w)
+    }
     assert inside <= set(SECOND_PERSON)
 
 
+@pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("slot", sorted(load_scenarios().slots))
-def test_fillers_are_many_and_distinct(slot):
-    fillers = load_scenarios().slots[slot]
+def test_fillers_are_many_and_distinct(slot, split):
+    fillers = load_scenarios().fillers(split)[slot]
     assert len(set(fillers)) == len(fillers) >= 12
+
+
+def test_held_out_fillers_are_of_known_slots_and_in_no_other_split():
+    known = load_scenarios()
+    assert set(known.held_out) == {"validate", "test"}
+    for slot in known.held_out["test"] | known.held_out["validate"]:
+        homes = [set(known.fillers(split)[slot]) for split in SPLITS]
+        assert len(set.union(*homes)) == sum(map(len, homes)), slot
+    assert known.refine_only <= {f for fillers in known.slots.values() for f in fillers}
 
 
 def test_held_out_templates_use_the_words_of_refine_templates():
@@ -109,8 +125,8 @@ def test_held_out_templates_use_the_words_of_refine_templates():
 
 
 def test_a_template_has_at_most_three_slots_and_mentions_the_person():
-    fillers = load_scenarios().slots
-    for *_, template in ALL:
+    for _, split, template in ALL:
+        fillers = load_scenarios().fillers(split)
         slots = [s for s in SLOT.findall(template) if s not in SECOND_PERSON]
         assert len(set(slots)) == len(slots) <= 3, template
         told_by = [s for s in slots if all("{YOU" in word for word in fillers[s])]
@@ -118,8 +134,6 @@ def test_a_template_has_at_most_three_slots_and_mentions_the_person():
 
 
 def test_every_filler_gives_a_clean_sentence():
-    slots = load_scenarios().slots
-
     class Pick(random.Random):
         """Picks the same place in every slot."""
 
@@ -129,11 +143,12 @@ def test_every_filler_gives_a_clean_sentence():
             return seq[self.place % len(seq)]
 
     pick = Pick()
-    for *_, template in ALL:
+    for _, split, template in ALL:
+        slots = load_scenarios().fillers(split)
         used = [s for s in SLOT.findall(template) if s in slots]
         for pick.place in range(max((len(slots[s]) for s in used), default=1)):
             for name, gender in PEOPLE:
-                text = fill(template, pick, name=name, gender=gender)
+                text = fill(template, pick, split=split, name=name, gender=gender)
                 check_sentence(text)
                 assert 4 <= len(text.split()) <= 27, text
                 if name is not None:
@@ -142,7 +157,12 @@ def test_every_filler_gives_a_clean_sentence():
 
 
 def test_no_scenario_names_an_emotion():
-    fillers = [w for words in load_scenarios().slots.values() for w in words]
+    fillers = [
+        w
+        for split in SPLITS
+        for words in load_scenarios().fillers(split).values()
+        for w in words
+    ]
     for text in [template for *_, template in ALL] + fillers:
         assert not NAMED_EMOTION.search(text), text
 

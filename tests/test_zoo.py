@@ -74,11 +74,14 @@ def test_no_text_holds_a_template_that_is_held_out():
 
 def test_the_corpus_has_many_texts_cut_anywhere_and_no_prompt_format():
     made = corpus.texts()
-    assert made == corpus.texts()
+    assert corpus.PATH.read_text("utf-8").splitlines() == [
+        json.dumps(row, ensure_ascii=False) for row in made
+    ]
     texts = [row["text"] for row in made]
     assert len(set(texts)) == len(texts) >= 3_000
     assert not any("emotion of the above" in text for text in texts)
     assert not any(text.startswith(("Pretend", "Question:", "- the")) for text in texts)
+    assert min(len(text.split()) for text in texts) >= corpus.FEWEST
     last = {text.split()[-1] for text in texts}
     assert len(last) > 400
     assert sum(text.endswith(".") for text in texts) < 0.2 * len(texts)

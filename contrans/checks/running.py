@@ -18,6 +18,7 @@ from contrans.checks.judging import (
 )
 from contrans.checks.sources import (
     find,
+    find_file,
     get_task,
     get_vector,
     load_spec,
@@ -26,8 +27,10 @@ from contrans.checks.sources import (
 from contrans.checks.suite import Better, Check, Suite, TaskSpec
 from contrans.checks.vectors import find_vector
 from contrans.control import Control, NoControl, random_like
+from contrans.data.leaks import LeakCount, find_leaks
 from contrans.evaluation import Measurement
 from contrans.evaluation.measure import Measurable, Measurements, check_finite
+from contrans.library.concepts import load_concept
 from contrans.stages import Stages
 
 Arm = tuple[str | None, int | None]
@@ -124,13 +127,14 @@ def run_suite(
             find_vector(find(vector.file, folder))
     asked = {name for _, _, name in jobs}
     tasks = {name: get_task(name, suite.tasks[name], folder) for name in asked}
+    leaks = _leaks(suite, tasks, folder)
     store = Cache(cache or cache_folder())
     report = None if progress is None else lambda d, n: progress("measure", d, n)
     run = _Run(
         suite,
         folder,
         tasks,
-        Measurements(store, report, total=len(jobs)),
+        Measurements(store, report, total=len(jobs), notes=leaks),
         Stages(Cache(store.folder), progress),
         trust_remote_code,
     )
@@ -177,6 +181,24 @@ def plan(suite: Suite) -> list[Job]:
                 for draw in range(seed, seed + draws):
                     found[model, (vector, draw), task] = None
     return list(found)
+
+
+def _leaks(
+    suite: Suite, tasks: Mapping[str, Measurable], folder: Path | None
+) -> list[str]:
+    """A warning for each task with texts that also refine a vector of the suite."""
+    notes: list[str] = []
+    for label, spec in suite.vectors.items():
+        if spec.refine is None:
+            continue
+        pairs = load_concept(find_file(spec.refine, folder)).refine
+        for name, task in tasks.items():
+            found = find_leaks(task.texts, (*pairs.positive, *pairs.negative))
+            if found:
+                judged, source = f"texts of {name}", f"pairs that make {label}"
+                count = LeakCount(judged, source, len(task.texts), tuple(found))
+                notes.append(f"{name}: {count}")
+    return notes
 
 
 def _measure_model(run: _Run, model: str, jobs: list[Job]) -> None:

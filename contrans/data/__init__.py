@@ -19,7 +19,10 @@ _WHERE = {
     "read_pairs": "pairs",
     "Corpus": "corpora",
     "load_corpus": "corpora",
+    "LeakWarning": "leaks",
     "check_disjoint": "leaks",
+    "concept_leaks": "leaks",
+    "find_leaks": "leaks",
     "overlapping": "leaks",
 }
 __all__ = [*_WHERE, "load_concept"]
@@ -34,7 +37,10 @@ if TYPE_CHECKING:
     )
     from contrans.data.corpora import Corpus as Corpus, load_corpus as load_corpus
     from contrans.data.leaks import (
+        LeakWarning as LeakWarning,
         check_disjoint as check_disjoint,
+        concept_leaks as concept_leaks,
+        find_leaks as find_leaks,
         overlapping as overlapping,
     )
     from contrans.data.pairs import (

@@ -1,8 +1,9 @@
 """The leak guard: no text that made a vector or a map may also judge it.
 
 Texts are compared as words: Unicode is normalised (NFKC), case, punctuation and white
-space do not count. A judged text leaks when another text has the same words, or shares
-`RUN` words in a row with it.
+space do not count. A judged text leaks when another text shares `RUN` words in a row
+with it, or consists of the same words as the text or a line of it. Languages that do
+not part their words by spaces are only compared by whole lines.
 
 Template text is discounted: a run of `TEMPLATE_WORDS` words that a tenth of the judged
 texts have (three at least) is the form of the prompts, not their content. Judged texts
@@ -25,9 +26,15 @@ RUN = 6
 TEMPLATE_WORDS = 4
 TEMPLATE_SHARE, TEMPLATE_TEXTS = 0.1, 3
 """Share of the judged texts, and fewest of them, that make a run template text."""
+FEWEST_WORDS = 2
+"""Words of a line that count when another text consists of them alone."""
 _SHORTEST_TAIL = 20
 """Characters from which a text counts as found at the end of a longer one."""
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+
+
+class LeakWarning(UserWarning):
+    """Some texts that judge a concept were met before; the message says how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +48,23 @@ class Leak:
 
 @dataclass(frozen=True, slots=True)
 class LeakCount:
-    """How many texts of a split leak from one source."""
+    """How many texts of a split or task leak from one source."""
 
-    split: str
+    judged: str
+    """What the texts are, such as "test texts"."""
     source: str
-    """The split or corpus that the texts were met in."""
-    texts: int
-    """Judged texts, distinct or not."""
+    """What they were met in, such as "corpus"."""
+    total: int
+    """Judged texts, leaking or not."""
     leaks: tuple[Leak, ...]
 
     def __str__(self) -> str:
         first = self.leaks[0]
         return (
-            f"{len(self.leaks)} of {self.texts} {self.split} texts share {RUN} or more "
-            f"words in a row with the {self.source}, or are in it: {first.shared!r} in "
-            f"{first.text[-160:]!r}; the figures flatter, so use other texts there"
+            f"{len(self.leaks)} of {self.total} {self.judged} share {RUN} or more words "
+            f"in a row with the {self.source}, or a whole line: the first is "
+            f"{first.text[-120:]!r} with {first.shared!r}; scores on them flatter, take "
+            "other texts"
         )
 
 
@@ -63,10 +72,10 @@ def words(text: str) -> tuple[str, ...]:
     """The words of a text, as leaks are looked for.
 
     Example:
-        >>> words("It’s  RAINING, again!")
+        >>> words("It's  RAINING, again!")
         ("it's", 'raining', 'again')
     """
-    plain = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    plain = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
     return tuple(_WORD.findall(plain))
 
 
@@ -88,21 +97,19 @@ def find_leaks(judged: Iterable[str], sources: Iterable[str]) -> list[Leak]:
     texts = list(judged)
     split = [words(text) for text in texts]
     form = _template(split)
-    wholes: dict[tuple[str, ...], list[int]] = {}
+    lines: dict[tuple[str, ...], list[int]] = {}
     runs: dict[tuple[str, ...], list[int]] = {}
     for i, found in enumerate(split):
-        parts = _content(found, form)
-        wholes.setdefault(found, []).append(i)
-        wholes.setdefault(sum(parts, ()), []).append(i)
-        for part in parts:
+        for line in {found, *map(words, texts[i].splitlines())}:
+            if len(line) >= FEWEST_WORDS and _content(line, form):
+                lines.setdefault(line, []).append(i)
+        for part in _content(found, form):
             for run in _runs(part, RUN):
                 runs.setdefault(run, []).append(i)
-    wholes.pop((), None)
     leaks: dict[int, Leak] = {}
     for source in sources:
         found = words(source)
-        same = [found, sum(_content(found, form), ())]
-        hits = [(key, wholes[key]) for key in same if key in wholes]
+        hits = [(found, lines[found])] if found in lines else []
         hits += [(run, runs[run]) for run in _runs(found, RUN) if run in runs]
         for shared, rows in hits:
             for i in rows:
@@ -123,36 +130,29 @@ def concept_leaks(concept: "Concept", corpus: Iterable[str] = ()) -> list[LeakCo
     Returns:
         One count for each split and source with any leak.
     """
-    refine = (*concept.refine.positive, *concept.refine.negative)
-    task = concept.task
-    judged = {
-        "validate": (*concept.validate.positive, *concept.validate.negative),
-        "test": (*concept.test.positive, *concept.test.negative),
+    pairs = {
+        split: (*concept.split(split).positive, *concept.split(split).negative)
+        for split in ("refine", "validate", "test")
     }
     items = {
-        "validate": tuple(item.prompt for item in task.validate),
-        "test": tuple(item.prompt for item in task.test),
+        "refine": (),
+        "validate": tuple(item.prompt for item in concept.task.validate),
+        "test": tuple(item.prompt for item in concept.task.test),
     }
     corpus = tuple(corpus)
     counts: list[LeakCount] = []
-    for split, earlier in (("validate", ()), ("test", ("validate",))):
-        sources: dict[str, Sequence[str]] = {
-            "refinement pairs": refine,
-            **{
-                f"{name} texts": (*judged[name], *items[name]) for name in earlier
-            },
-            "corpus": corpus,
-        }
-        for source, texts in sources.items():
+    for judged, earlier in (
+        ("validate", ("refine",)),
+        ("test", ("refine", "validate")),
+    ):
+        met = {f"{split} texts": (*pairs[split], *items[split]) for split in earlier}
+        for source, texts in {**met, "corpus": corpus}.items():
             # Pairs and items have forms of their own, so each is looked at by itself.
-            found = [
-                leak
-                for group in (judged[split], items[split])
-                for leak in find_leaks(group, texts)
-            ]
+            groups = (pairs[judged], items[judged])
+            found = [leak for group in groups for leak in find_leaks(group, texts)]
             if found:
-                total = len(judged[split]) + len(items[split])
-                counts.append(LeakCount(split, source, total, tuple(found)))
+                total = sum(map(len, groups))
+                counts.append(LeakCount(f"{judged} texts", source, total, tuple(found)))
     return counts
 
 
@@ -185,6 +185,8 @@ def _content(
             parts.append(found[start:end])
         start = end + 1
     return parts
+
+
 def _normal(text: str) -> str:
     return " ".join(text.casefold().split())
 

@@ -1,6 +1,7 @@
 """Concepts as data: prompt pairs in three splits, and how their effect is measured."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from contrans.data.catalogue import (
     PackInfo,
     pack_info,
 )
+from contrans.data.leaks import LeakWarning, concept_leaks
 from contrans.data.readers import (
     Row,
     json_lines,
@@ -210,7 +212,7 @@ def load_file(
     60/20/20 by `seed`.
 
     Args:
-        path: the file.
+        path: the file; a `LeakWarning` says which of its splits share texts.
         answer: for prompts that end in "The emotion of the above scenario is", the
             word the model should say; found in the stem if it is one of the six.
         seed: for splitting.
@@ -236,7 +238,7 @@ def load_file(
     words = re.findall(r"[a-z]+", stem.lower())
     if answer is None and ends:
         answer = next((word for word in words if word in EMOTIONS), None)
-    return _concept(
+    concept = _concept(
         path,
         rows,
         name=answer if answer in EMOTIONS else stem,
@@ -246,6 +248,9 @@ def load_file(
         origin=str(path),
         seed=seed,
     )
+    for count in concept_leaks(concept):
+        warnings.warn(f"{path}: {count}", LeakWarning, stacklevel=3)
+    return concept
 
 
 def _concept(
