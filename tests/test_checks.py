@@ -18,7 +18,7 @@ from contrans.checks.judging import (
     judge_bound,
     judge_controls,
 )
-from contrans.checks.running import plan, run_suite
+from contrans.checks.running import leaks, plan, run_suite
 from contrans.checks.sources import find, find_file, get_task
 from contrans.checks.suite import Bound, Controls
 from contrans.checks.vectors import find_vector, read_vector
@@ -470,3 +470,31 @@ def test_the_examples_are_valid():
     ran = " ".join(step.get("run", "") for step in steps["steps"])
     assert "contrans check" in ran
     assert "--junit checks.xml" in ran
+
+
+def test_a_task_on_what_refines_a_vector_is_told(tmp_path):
+    words = ["storm", "feast", "grave", "gift", "wolf", "prize"]
+    splits = ["refine", "refine", "validate", "validate", "test", "test"]
+
+    def pairs(name: str, shift: int) -> None:
+        rows = [
+            {
+                "positive": f"{word} one two three four five",
+                "negative": f"five four three two one {word}",
+                "split": split,
+            }
+            for word, split in zip(words[shift:] + words[:shift], splits, strict=True)
+        ]
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+
+    pairs("a.jsonl", 0)
+    pairs("b.jsonl", 4)  # its refine pairs are the test pairs of the other
+    text = GOOD.replace("refine: anger", "refine: b.jsonl")
+    for concept, found in (("a.jsonl", 4), ("b.jsonl", 0)):
+        suite = parse_suite(text.replace("concept: anger", f"concept: {concept}"))
+        tasks = {"t": get_task("t", suite.tasks["t"], tmp_path)}
+        notes = leaks(suite, tasks, tmp_path)
+        told = (
+            f"t: {found} of 4 texts of t share 6 or more words in a row with the pairs"
+        )
+        assert [note.startswith(told) for note in notes] == [True] * bool(found)

@@ -15,6 +15,7 @@ import contrans as ct
 from contrans import job as job_module, stages as stages_module, zoo
 from contrans.cache import Cache
 from contrans.job import split_corpus, split_fluent
+from contrans.library.concepts import load_concept
 from contrans.openings import opening_prompts
 from contrans.recipes.effects import from_controls, from_planted, measure_group
 from contrans.recipes.lab import Lab
@@ -54,12 +55,14 @@ def strangers(tmp_path_factory) -> dict[str, str]:
     nouns = ["dog", "house", "rain", "letter", "garden", "teacher", "train", "bread"]
     good = ["lovely", "kind", "bright", "warm"]
     bad = ["awful", "cruel", "dark", "cold"]
-    pairs, seen = [], set()
+    pairs: list[dict[str, str]] = []
+    seen: set[tuple[str, ...]] = set()
     while len(pairs) < 30:
         noun, other, place = drawn.sample(nouns, 3)
         frame = f"the {noun} near the {place} and the {other} were"
-        if frame not in seen:
-            seen.add(frame)
+        runs = {(noun, "near", place), (place, "and", other)}
+        if not runs & seen:  # no two pairs share six words: nothing leaks
+            seen |= runs
             i = drawn.randrange(4)
             pairs.append(
                 {
@@ -155,6 +158,29 @@ def test_the_reported_perplexity_is_of_texts_that_chose_nothing(strangers, whole
     assert results["rows"][0]["perplexity"]["value"] == pytest.approx(expected)
     report = (whole[0] / "out" / "report.md").read_text()
     assert f"perplexity on {len(judging)} texts; {len(choosing)} others" in report
+
+
+def test_a_corpus_that_holds_test_texts_is_told(strangers, tmp_path, monkeypatch):
+    concept = load_concept(strangers["pairs"])
+    lines = Path(strangers["corpus"]).read_text().splitlines()
+    lines.insert(1, f"they say that {concept.test.positive[0]} all day")
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(lines))
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job_module, "_source_side", stop)
+    stages = Stages(Cache(tmp_path / "cache"))
+    models = {k: strangers[k] for k in ("source", "target")}
+    for place, told in (
+        (strangers["corpus"], []),
+        (str(corpus), ["1 of 12 test texts"]),
+    ):
+        settings = Settings(**models, concept=strangers["pairs"], corpus=place)
+        with pytest.raises(KeyboardInterrupt):
+            job_module.prepare(settings, stages)
+        assert [w[:18] for w in stages.warnings] == told
 
 
 def test_few_texts_for_perplexity_are_not_parted():

@@ -127,14 +127,14 @@ def run_suite(
             find_vector(find(vector.file, folder))
     asked = {name for _, _, name in jobs}
     tasks = {name: get_task(name, suite.tasks[name], folder) for name in asked}
-    leaks = _leaks(suite, tasks, folder)
+    notes = leaks(suite, tasks, folder)
     store = Cache(cache or cache_folder())
     report = None if progress is None else lambda d, n: progress("measure", d, n)
     run = _Run(
         suite,
         folder,
         tasks,
-        Measurements(store, report, total=len(jobs), notes=leaks),
+        Measurements(store, report, total=len(jobs), notes=notes),
         Stages(Cache(store.folder), progress),
         trust_remote_code,
     )
@@ -183,7 +183,7 @@ def plan(suite: Suite) -> list[Job]:
     return list(found)
 
 
-def _leaks(
+def leaks(
     suite: Suite, tasks: Mapping[str, Measurable], folder: Path | None
 ) -> list[str]:
     """A warning for each task with texts that also refine a vector of the suite."""
