@@ -254,6 +254,16 @@ def collect_pairs(
 ) -> PairedStates:
     """States of both sides of prompt pairs; see `collect`.
 
+    Args:
+        lm: the model, as `load_model` returns it.
+        pairs: the prompt pairs.
+        layers: blocks, counted from 0.
+        position: which token's state is kept: "last" or "mean".
+        tokens_per_batch: of a forward, padding included; None chooses.
+        share: compute beginnings that texts share once.
+        compile: compile the body once; pays for itself on many texts.
+        progress: called with (done, total).
+
     Raises:
         ValueError: as `collect`, and for position "all", whose rows do not pair up.
     """

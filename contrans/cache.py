@@ -190,7 +190,13 @@ class Cache:
 
 
 def write_json(path: Path, value: Any, *, force: bool = False) -> None:
-    """Write JSON for ourselves: NaN and infinity stay, where others would want null."""
+    """Write JSON for ourselves: NaN and infinity stay, where others would want null.
+
+    Args:
+        path: the file.
+        value: anything that JSON can hold.
+        force: write over what is there.
+    """
     write_text(path, json.dumps(value, indent=2) + "\n", force=force)
 
 

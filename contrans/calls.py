@@ -41,7 +41,13 @@ def _takes(kind: type[nn.Module]) -> tuple[str, ...]:
 def arguments(
     module: nn.Module, args: tuple[Any, ...], options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a module is called with, by name."""
+    """What a module is called with, by name.
+
+    Args:
+        module: the module that is called.
+        args: by place.
+        options: by name.
+    """
     return dict(zip(takes(module), args, strict=False)) | dict(options)
 
 
@@ -227,7 +233,14 @@ class Calls:
     def note(
         self, level: int, module: nn.Module, args: tuple[Any, ...], options: dict
     ) -> None:
-        """A module is called; those further in may be given less."""
+        """A module is called; those further in may be given less.
+
+        Args:
+            level: how far in the module lies, 0 is the outermost.
+            module: the module.
+            args: by place.
+            options: by name.
+        """
         given = arguments(module, args, options)
         if level <= self._level:  # a new call
             self._seen = {}
@@ -242,7 +255,14 @@ class Calls:
     def begin(
         self, level: int, module: nn.Module, args: tuple[Any, ...], options: dict
     ) -> None:
-        """The innermost of the modules is called: all of the call is known."""
+        """The innermost of the modules is called: all of the call is known.
+
+        Args:
+            level: how far in the module lies, 0 is the outermost.
+            module: the module.
+            args: by place.
+            options: by name.
+        """
         self.note(level, module, args, options)
         given, self._seen, self._level = self._seen, {}, 0
         ids, embeds = given.get("input_ids"), given.get("inputs_embeds")

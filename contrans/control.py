@@ -199,6 +199,11 @@ def check_fits(
 ) -> None:
     """Refuse a vector of another model.
 
+    Args:
+        vector: the concept vector.
+        model: anything with a fingerprint.
+        any_model: take a vector of another model too.
+
     Raises:
         ValueError: when the width differs, or the weights and `any_model` is false.
     """

@@ -56,6 +56,11 @@ def publish(temporary: Path, path: Path, *, force: bool = False) -> None:
     Of several that take the same name at once, one succeeds. The temporary name may
     stay beside it.
 
+    Args:
+        temporary: the complete file, beside its place.
+        path: the name it gets.
+        force: write over what is there.
+
     Raises:
         FileExistsError: when the name is taken and `force` is false.
     """
@@ -104,13 +109,25 @@ def unwritten(path: Path, error: OSError) -> OSError:
 
 
 def write_text(path: Path, text: str, *, force: bool = False) -> None:
-    """Write a text file atomically."""
+    """Write a text file atomically.
+
+    Args:
+        path: the file.
+        text: what it holds.
+        force: write over what is there.
+    """
     with atomic(path, force=force) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any, *, force: bool = False) -> None:
-    """Write JSON atomically, indented for people."""
+    """Write JSON atomically, indented for people.
+
+    Args:
+        path: the file.
+        value: anything that JSON can hold.
+        force: write over what is there.
+    """
     text = json.dumps(finite(value), indent=2, allow_nan=False)
     write_text(path, text + "\n", force=force)
 

@@ -267,7 +267,14 @@ def string_entry(key: str, value: str) -> bytes:
 
 
 def tensor_entry(name: str, shape: tuple[int, ...], kind: int, offset: int) -> bytes:
-    """The description of a tensor, as bytes."""
+    """The description of a tensor, as bytes.
+
+    Args:
+        name: of the tensor.
+        shape: innermost axis first.
+        kind: ggml's number of the type.
+        offset: in bytes, from the start of the data.
+    """
     axes = struct.pack(f"<I{len(shape)}Q", len(shape), *shape)
     return _text(name) + axes + struct.pack("<IQ", kind, offset)
 

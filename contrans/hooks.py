@@ -48,7 +48,13 @@ def join_output(hidden: Tensor, rest: tuple[Any, ...] | None) -> Any:
 def read_residual(
     lm: LM, layers: Iterable[int], sink: Callable[[int, Tensor], None]
 ) -> Iterator[None]:
-    """Hand the output of each of `layers` to `sink(layer, hidden)` on every forward."""
+    """Hand the output of each of `layers` to `sink(layer, hidden)` on every forward.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        layers: blocks that are read, counted from 0.
+        sink: called with (layer, hidden), hidden of [batch, tokens, hidden].
+    """
 
     def reader(layer: int) -> After:
         def hook(_module: Any, _args: Any, _options: Any, output: Any) -> None:
@@ -69,7 +75,14 @@ def run_until(
     sink: Callable[[int, Tensor], None],
     **inputs: Tensor,
 ) -> None:
-    """One forward of the body, stopped after the deepest of `layers`; no `lm_head`."""
+    """One forward of the body, stopped after the deepest of `layers`; no `lm_head`.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        layers: blocks that are read, counted from 0.
+        sink: called with (layer, hidden), hidden of [batch, tokens, hidden].
+        **inputs: of the forward, such as input_ids and attention_mask.
+    """
     wanted = sorted(layers)
 
     def stopping(layer: int, hidden: Tensor) -> None:

@@ -216,7 +216,20 @@ class Fits:
         rank: int | None = None,
         shuffle: int | None = None,
     ) -> LinearMap:
-        """One map (A2); see `fit_linear_map` for the arguments and errors."""
+        """One map (A2); see `fit_linear_map` for the arguments and errors.
+
+        Args:
+            source_layer: block of the source.
+            target_layer: block of the target.
+            method: of fitting the map, see `fit_linear_map`.
+            ridge: None chooses by leave-one-out.
+            rank: of low_rank.
+            shuffle: a seed that shuffles the pairing, for a control; None keeps it.
+
+        Raises:
+            KeyError: for an unknown method; the message suggests near names.
+            ValueError: see `fit_linear_map`.
+        """
         if method not in METHODS:
             raise unknown("map method", method, METHODS)
         _check_options(ridge, rank)

@@ -251,6 +251,12 @@ def wrap(
 ) -> LM:
     """An `LM` from a model and a tokenizer that are already in memory.
 
+    Args:
+        model: in memory; it is put into eval mode.
+        tokenizer: its tokenizer.
+        name: None takes the model's.
+        blocks: path of the list of blocks, where the anatomy is unknown.
+
     Raises:
         UnsupportedModelError: see `find_blocks`.
     """

@@ -28,6 +28,11 @@ def opening_prompts(concept: Concept, task: Task, count: int = OPENINGS) -> list
 
     Of pairs judged by likelihood it is the first half of the negative texts, which many
     pairs of one frame share.
+
+    Args:
+        concept: whose test texts they come from.
+        task: what is measured.
+        count: so many at most.
     """
     if concept.task.kind != "likelihood":
         return list(dict.fromkeys(task.texts))[:count]

@@ -40,7 +40,13 @@ class Pass:
 
 
 def padded_pass(lm: LM, rows: Sequence[Sequence[int]], texts: list[int]) -> Pass:
-    """A row for each of some texts, padded on the right and masked."""
+    """A row for each of some texts, padded on the right and masked.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        rows: all token ids, [texts][tokens].
+        texts: which of them.
+    """
     ids, mask = pad([rows[i] for i in texts], lm.pad_id, side="right")
     columns = [np.arange(len(rows[i])) for i in texts]
     inputs = {"input_ids": ids, "attention_mask": mask}

@@ -35,7 +35,13 @@ def stoppable() -> Iterator[None]:
 def hooked(
     module: nn.Module, *, before: Before | None = None, after: After | None = None
 ) -> Iterator[None]:
-    """Call `before` and `after` around every forward of a module in the context."""
+    """Call `before` and `after` around every forward of a module in the context.
+
+    Args:
+        module: the module.
+        before: gets (module, args, options); may return others.
+        after: gets (module, args, options, output); may return another output.
+    """
     with ExitStack() as stack:
         if before is not None:
             handle = module.register_forward_pre_hook(before, with_kwargs=True)

@@ -104,6 +104,11 @@ class Bench:
 def with_strength(vector: ConceptVector, layer: int, relative: float) -> float:
     """The raw strength that gives a relative one at a layer.
 
+    Args:
+        vector: the concept vector.
+        layer: a block, counted from 0.
+        relative: strength as a share of the residual norm.
+
     Raises:
         ValueError: for a vector of length zero there.
     """
@@ -165,6 +170,12 @@ def rank(
 
     Many layers are ranked on a coarse grid first (`search.rank_coarsely`); maps are
     made for it and not kept.
+
+    Args:
+        stages: where finished stages are kept.
+        way: the concept in the source, and the states of both sides.
+        pairs: (source, target) blocks.
+        stage: name of the stage, for progress.
     """
     done = 0
 
@@ -314,7 +325,13 @@ def transplant_best(
 
 
 def controls(stages: Stages, way: Passage, main: Planted) -> dict[str, list[Planted]]:
-    """Random vectors and shuffled maps, at the length and strength of a transplant."""
+    """Random vectors and shuffled maps, at the length and strength of a transplant.
+
+    Args:
+        stages: where finished stages are kept.
+        way: the concept in the source, and the states of both sides.
+        main: the transplant they are compared with.
+    """
     draws = range(way.seed, way.seed + CONTROL_DRAWS)
     shuffles = []
     for draw in draws:

@@ -9,6 +9,11 @@ from typing import Any
 def unknown(kind: str, name: str, known: Iterable[str]) -> KeyError:
     """The error for a name that is not in a table, with near names.
 
+    Args:
+        kind: what is named, such as "task".
+        name: what was given.
+        known: what could be.
+
     Example:
         >>> unknown("task", "emotion", ["emotions", "mc1"]).args[0]
         "unknown task 'emotion'; did you mean 'emotions'? Known: emotions, mc1"

@@ -66,6 +66,11 @@ class Stream:
 
         Edits entered inside the context act on `hidden`, as they would on the output
         of the block.
+
+        Args:
+            lm: the model, as `load_model` returns it.
+            layer: a block, counted from 0.
+            hidden: output of that block, [batch, tokens, hidden].
         """
 
         def given(args: tuple[Any, ...], options: dict[str, Any]) -> Tensor:

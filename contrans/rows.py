@@ -12,6 +12,11 @@ def pad(
 ) -> tuple[Tensor, Tensor]:
     """Rows of token ids as a rectangle, with the mask of the real ones.
 
+    Args:
+        rows: token ids, [rows][tokens].
+        fill: the id of padding.
+        side: where padding goes.
+
     Example:
         >>> pad([[5], [6, 7]], 0, side="left")[0].tolist()
         [[0, 5], [6, 7]]

@@ -146,6 +146,11 @@ def candidates(
     blocks 22 to 28 of 30 and the target blocks 12 to 16 of 18. The last target block is
     left out: an edit there writes straight to the logits.
 
+    Args:
+        source: blocks of the source.
+        target: blocks of the target.
+        low: skip target blocks below this relative depth.
+
     Example:
         >>> candidates(4, 6)
         [(2, 2), (2, 3), (2, 4), (3, 2), (3, 3), (3, 4)]
@@ -204,7 +209,13 @@ def sweep(
     *,
     budget: float,
 ) -> list[Trial]:
-    """Measure strengths, weakest first, until the perplexity budget is spent."""
+    """Measure strengths, weakest first, until the perplexity budget is spent.
+
+    Args:
+        strengths: weakest first.
+        measure: measures one of them.
+        budget: largest ratio of perplexities allowed.
+    """
     found = []
     for strength in strengths:
         found.append(measure(strength))

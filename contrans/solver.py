@@ -193,7 +193,13 @@ class Factor:
         y: Float[Tensor, "n target"],
         strength: float,
     ) -> Float[Tensor, "vectors target"]:
-        """Directions moved by ridge of strength `n lam` (H1), without the map."""
+        """Directions moved by ridge of strength `n lam` (H1), without the map.
+
+        Args:
+            v: directions in the source.
+            y: centred states of the target.
+            strength: of the ridge, n times lambda.
+        """
         inner = (v.double() @ self.x.mT) @ self.q
         a = (inner / (self.squares + strength)) @ self.q.mT
         return times(a, y)  # rows of `a` sum to zero: Y needs no centring

@@ -60,7 +60,13 @@ class Stages:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 3)
 
     def step(self, stage: str, done: int, total: int) -> None:
-        """Tell the caller how far a stage is."""
+        """Tell the caller how far a stage is.
+
+        Args:
+            stage: its name.
+            done: pieces done.
+            total: pieces in all.
+        """
         if self.progress is not None:
             self.progress(stage, done, total)
 
@@ -74,7 +80,14 @@ class Stages:
     def states(
         self, lm: LM, texts: Sequence[str], layers: Sequence[int], stage: str
     ) -> HiddenStates:
-        """Last-token states, in cached pieces."""
+        """Last-token states, in cached pieces.
+
+        Args:
+            lm: the model, as `load_model` returns it.
+            texts: the texts.
+            layers: blocks, counted from 0.
+            stage: name of the stage, for progress.
+        """
         pieces = []
         for start in range(0, len(texts), CHUNK):
             piece = list(texts[start : start + CHUNK])
@@ -101,7 +114,14 @@ class Stages:
     def pair_states(
         self, lm: LM, pairs: PromptPairs, layers: Sequence[int], stage: str
     ) -> PairedStates:
-        """Last-token states of both sides of pairs."""
+        """Last-token states of both sides of pairs.
+
+        Args:
+            lm: the model, as `load_model` returns it.
+            pairs: the prompt pairs.
+            layers: blocks, counted from 0.
+            stage: name of the stage, for progress.
+        """
         both = self.states(lm, [*pairs.positive, *pairs.negative], layers, stage)
         n = len(pairs)
         return PairedStates(
@@ -128,6 +148,14 @@ class Stages:
 
         Maps that follow each other share what they can, above all the factorisation of
         the source layer: ask in the order of source layers.
+
+        Args:
+            x: states of the source.
+            y: states of the target, same rows.
+            layers: (source, target) blocks.
+            method: of fitting the map, see `fit_linear_map`.
+            seed: of the held-out share.
+            shuffle: a seed that shuffles the pairing, for a control; None keeps it.
         """
         s, t = layers
         key = cache_key(
@@ -147,7 +175,13 @@ class Stages:
         return self.cache.artefact(key, make)
 
     def fits(self, x: HiddenStates, y: HiddenStates, seed: int) -> Fits:
-        """Maps between two models that are not kept, but share what they can."""
+        """Maps between two models that are not kept, but share what they can.
+
+        Args:
+            x: states of the source.
+            y: states of the target, same rows.
+            seed: of the held-out share.
+        """
         known, asked = self._fits, (x, y, seed)
         if known is None or (known.source, known.target, known.seed) != asked:
             known = self._fits = Fits(x, y, seed=seed)
@@ -156,7 +190,14 @@ class Stages:
     def outcome(
         self, lm: LM, task: Task, control: Control, texts: Sequence[str]
     ) -> Measurement:
-        """The task and the perplexity under exactly the same edit."""
+        """The task and the perplexity under exactly the same edit.
+
+        Args:
+            lm: the model, as `load_model` returns it.
+            task: what is measured.
+            control: what edits the model meanwhile.
+            texts: for perplexity.
+        """
         return measure(task, lm, [control], texts, cache=self.cache)[0]
 
     def first(
@@ -169,6 +210,12 @@ class Stages:
         """The outcome of the first control; if it is new, the others come with it.
 
         Strengths that follow cost little in the same pass, where the task allows it.
+
+        Args:
+            lm: the model, as `load_model` returns it.
+            task: what is measured.
+            controls: the controls, each applied alone.
+            texts: for perplexity.
         """
         known = is_known(task, lm, controls[0], texts, self.cache)
         some = controls if isinstance(task, Sweepable) and not known else controls[:1]

@@ -140,6 +140,11 @@ _KINDS: dict[str, tuple[type, _Pack, _Unpack]] = {
 def save(value: Value, path: str | Path, *, force: bool = False) -> None:
     """Write an artefact: safetensors, with its provenance in the header.
 
+    Args:
+        value: states, a vector or a map.
+        path: the file.
+        force: write over what is there.
+
     Raises:
         FileExistsError: when the file exists and `force` is false.
         TypeError: when `value` is not an artefact of contrans.

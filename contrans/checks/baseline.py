@@ -42,6 +42,11 @@ def write_baseline(
 ) -> None:
     """Write a baseline, one line per measurement, so that a diff can be read.
 
+    Args:
+        path: the file.
+        suite: its name.
+        found: (model, vector, task) to what was measured.
+
     Raises:
         ValueError: when a measurement is NaN or infinite.
     """

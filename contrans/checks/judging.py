@@ -63,7 +63,15 @@ class Place:
 def judge_bound(
     place: Place, kind: str, bound: Bound, now: Measurement, base: Measurement | None
 ) -> list[Case]:
-    """Cases of a lower and an upper bound on an effect, a score or a ratio."""
+    """Cases of a lower and an upper bound on an effect, a score or a ratio.
+
+    Args:
+        place: model, vector and task.
+        kind: "effect", "score" or "ratio".
+        bound: the least and the most.
+        now: what was measured.
+        base: the same without an edit; needed for effects and ratios.
+    """
     found = _estimate(place, kind, now, base)
     cases = []
     for limit, word in ((bound.min, "at least"), (bound.max, "at most")):
@@ -116,7 +124,15 @@ def judge_controls(
     base: Measurement,
     draws: Sequence[Measurement],
 ) -> list[Case]:
-    """The vector against random ones of its length; every draw counts."""
+    """The vector against random ones of its length; every draw counts.
+
+    Args:
+        place: model, vector and task.
+        controls: how many draws, and what is asked of them.
+        now: what was measured under the vector.
+        base: the same without an edit.
+        draws: the same under each random vector.
+    """
     ahead = [_gain(place, now, draw) for draw in draws]
     verdicts: list[Status] = [
         _side(gap.low > controls.margin, gap.high < controls.margin) for gap in ahead

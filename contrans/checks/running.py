@@ -186,7 +186,13 @@ def plan(suite: Suite) -> list[Job]:
 def leaks(
     suite: Suite, tasks: Mapping[str, Measurable], folder: Path | None
 ) -> list[str]:
-    """A warning for each task with texts that also refine a vector of the suite."""
+    """A warning for each task with texts that also refine a vector of the suite.
+
+    Args:
+        suite: with its vectors.
+        tasks: name to task, as `get_task` makes them.
+        folder: where the suite lies.
+    """
     notes: list[str] = []
     for label, spec in suite.vectors.items():
         if spec.refine is None:

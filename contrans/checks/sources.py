@@ -64,7 +64,13 @@ def load_spec(spec: ModelSpec, *, trust_remote_code: bool = False) -> LM:
 
 
 def make_steer(spec: VectorSpec, vector: ConceptVector, lm: LM) -> Steer:
-    """The control of a vector, checked against its model."""
+    """The control of a vector, checked against its model.
+
+    Args:
+        spec: what the suite says of the vector.
+        vector: the concept vector.
+        lm: the model, as `load_model` returns it.
+    """
     layers = None
     if spec.layers is not None:
         layers = [lm.layer(layer) for layer in parse_layers(str(spec.layers)) or ()]
@@ -86,7 +92,14 @@ def make_steer(spec: VectorSpec, vector: ConceptVector, lm: LM) -> Steer:
 def get_vector(
     spec: VectorSpec, lm: LM, stages: Stages, folder: Path | None
 ) -> ConceptVector:
-    """The vector of a suite: read, or refined in the model itself (cached)."""
+    """The vector of a suite: read, or refined in the model itself (cached).
+
+    Args:
+        spec: what the suite says of the vector.
+        lm: the model, as `load_model` returns it.
+        stages: where finished stages are kept.
+        folder: where the suite lies.
+    """
     if spec.refine is None:
         vector = find_vector(find(str(spec.file), folder))
     else:
@@ -157,7 +170,16 @@ def _drawn(n: int, limit: int | None, seed: int | None) -> list[int]:
 
 
 def shorten(task: Any, limit: int | None, seed: int | None) -> Any:
-    """The task with fewer items, the first ones or drawn by a seed."""
+    """The task with fewer items, the first ones or drawn by a seed.
+
+    Args:
+        task: a task of one of our classes.
+        limit: so many items at most; None takes all.
+        seed: by which items are drawn; None takes the first.
+
+    Raises:
+        ValueError: when a task of its kind cannot be parted.
+    """
     if limit is None:
         return task
 

@@ -43,6 +43,12 @@ def push(
     Only what is missing there is copied, each file checked on arrival. Nothing there is
     written over: a number that means something else there is refused.
 
+    Args:
+        remote: the other library, or where it is.
+        names: which entries; none means all.
+        library: where the library lies; None takes the default.
+        json_: print JSON.
+
     Examples:
       contrans concepts push /mnt/team/concepts
       contrans concepts push s3://team/concepts honesty

@@ -66,7 +66,13 @@ def facts(place: Library, entry: Entry) -> dict[str, Any]:
 
 
 def where(place: Library, entry: Entry, name: str) -> str:
-    """Where a file of an entry lies."""
+    """Where a file of an entry lies.
+
+    Args:
+        place: the library.
+        entry: whose file it is.
+        name: of the file.
+    """
     return place.place.at(object_name(entry.files[name].sha256, name))
 
 

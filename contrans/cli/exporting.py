@@ -33,7 +33,15 @@ class Loaded:
         revision: str | None,
         force: bool,
     ) -> dict[str, Any]:
-        """A checkpoint with the edit in its biases."""
+        """A checkpoint with the edit in its biases.
+
+        Args:
+            model: id or folder of the checkpoint.
+            out: the folder or file to write.
+            context: the longest context to keep; None keeps all.
+            revision: of the checkpoint on the hub.
+            force: write over what is there.
+        """
         with screen.Bars() as bars:
             report = bake(
                 self._bound(model),
@@ -49,7 +57,13 @@ class Loaded:
         return {"kind": "bake", "report": report, "said": _said(report)}
 
     def gguf(self, path: Path, model: str | None, force: bool) -> dict[str, Any]:
-        """A control vector for llama.cpp."""
+        """A control vector for llama.cpp.
+
+        Args:
+            path: the file.
+            model: id or folder, for the name of its architecture.
+            force: write over what is there.
+        """
         from contrans.export.gguf import write_control_vector
 
         target = self._target(model)
@@ -67,7 +81,13 @@ class Loaded:
         return {"kind": "gguf", "path": str(path), "said": said}
 
     def bake_gguf(self, source: Path, out: Path, force: bool) -> dict[str, Any]:
-        """A GGUF model with the edit in its biases."""
+        """A GGUF model with the edit in its biases.
+
+        Args:
+            source: the GGUF model.
+            out: the folder or file to write.
+            force: write over what is there.
+        """
         from contrans.export.gguf_bake import bake_gguf
 
         with screen.Bars() as bars:
@@ -78,7 +98,13 @@ class Loaded:
         return {"kind": "bake-gguf", "report": report, "said": said}
 
     def lm_eval(self, path: Path, model: str | None, force: bool) -> dict[str, Any]:
-        """A steering file for lm-evaluation-harness."""
+        """A steering file for lm-evaluation-harness.
+
+        Args:
+            path: the file.
+            model: id or folder, to check the vector against.
+            force: write over what is there.
+        """
         from contrans.export.lm_eval import write_steering_file
 
         report = write_steering_file(self.control, path, model=model, force=force)
@@ -86,7 +112,13 @@ class Loaded:
         return {"kind": "lm-eval", "report": report, "said": said}
 
     def repeng(self, path: Path, model: str | None, force: bool) -> dict[str, Any]:
-        """A file for repeng."""
+        """A file for repeng.
+
+        Args:
+            path: the file.
+            model: id or folder, for the name of its architecture.
+            force: write over what is there.
+        """
         from contrans.export.neighbours import write_repeng
 
         target = self._target(model)
@@ -105,7 +137,13 @@ class Loaded:
     def steering_vectors(
         self, path: Path, model: str | None, force: bool
     ) -> dict[str, Any]:
-        """A file for steering-vectors."""
+        """A file for steering-vectors.
+
+        Args:
+            path: the file.
+            model: id or folder, for its architecture.
+            force: write over what is there.
+        """
         from contrans.export.neighbours import write_steering_vectors
 
         target = self._target(model)
@@ -154,6 +192,13 @@ def load_control(
     any_model: bool,
 ) -> Loaded:
     """Read the vector and what lies beside it.
+
+    Args:
+        given: a file, a folder of `transplant`, or an entry of the library.
+        strength: None takes what was chosen.
+        unit: "raw", or "relative" to the residual norm.
+        layers: such as "3" or "2-5"; None takes all.
+        any_model: take a vector of another model too.
 
     Raises:
         FileNotFoundError, ValueError, KeyError: see `steering.load_vectors`.

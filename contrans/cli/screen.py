@@ -49,6 +49,11 @@ def check_new(path: Path, *, force: bool) -> None:
 def check_choice(option: str, value: str, known: Sequence[str]) -> None:
     """Refuse a value that is not one of a few.
 
+    Args:
+        option: as it is typed.
+        value: what was given.
+        known: what can be given.
+
     Raises:
         KeyError: naming the nearest.
     """

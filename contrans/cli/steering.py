@@ -31,6 +31,11 @@ def load_vectors(
 ) -> list[Vector]:
     """Read the vectors and decide their strengths.
 
+    Args:
+        files: files, folders or entries of the library.
+        strengths: one for each, or one for all; None takes what was chosen.
+        unit: "raw", or "relative" to the residual norm.
+
     Raises:
         FileNotFoundError, ValueError, KeyError: see `contrans.store.load`; also when
             the numbers of vectors and strengths differ.
@@ -81,7 +86,17 @@ def steer(
     factor: float = 1.0,
     value: Any = None,
 ) -> Steer:
-    """A control from a vector; `value` replaces it, as a random control does."""
+    """A control from a vector; `value` replaces it, as a random control does.
+
+    Args:
+        vector: from `load_vectors`.
+        unit: "raw", or "relative" to the residual norm.
+        layers: such as "3" or "2-5"; None takes all.
+        positions: "all", "prompt" or "generated".
+        any_model: take a vector of another model too.
+        factor: of the strength.
+        value: a concept vector in its place.
+    """
     screen.check_choice("positions", positions, ("all", "prompt", "generated"))
     return Steer(
         vector.value if value is None else value,

@@ -20,6 +20,15 @@ def through_map(
 ) -> None:
     """Move a vector, write it and say where it went.
 
+    Args:
+        vector_file: the vector.
+        map_file: the map.
+        out: the folder or file to write.
+        files: whether each of the two is a file.
+        same_space: allow a vector of a model with the same space.
+        force: write over what is there.
+        as_json: print JSON.
+
     Raises:
         ValueError: when not both are files, or the map starts at another model.
         FileExistsError: when `out` exists and `force` is false.

@@ -46,6 +46,11 @@ class PackInfo:
 def read_entry(name: str, meta: dict[str, Any], folder: Path) -> PackInfo:
     """A pack, from what its index says.
 
+    Args:
+        name: of the pack.
+        meta: what the index says of it.
+        folder: where its files lie.
+
     Raises:
         ValueError: for an unknown kind of task.
     """

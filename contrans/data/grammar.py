@@ -159,6 +159,9 @@ def fill(
 
     Returns:
         A sentence that begins with a capital letter and holds no braces.
+
+    Raises:
+        ValueError: for a name without a gender, or an unknown slot or gender.
     """
     if (name is None) != (gender is None):
         raise ValueError(
@@ -190,7 +193,16 @@ def scenario(
     gender: Gender | None = None,
     first_person: bool = False,
 ) -> str:
-    """Draw a template of an emotion and split and fill it; see `fill`."""
+    """Draw a template of an emotion and split and fill it; see `fill`.
+
+    Args:
+        emotion: one of `EMOTIONS`.
+        split: refine, validate or test.
+        rng: source of randomness; the same state gives the same text.
+        name: write about this person; None writes about the reader.
+        gender: of the pronouns; needed with a name.
+        first_person: write about the speaker.
+    """
     template = rng.choice(templates(emotion, split))
     return fill(
         template, rng, split=split, name=name, gender=gender, first_person=first_person

@@ -95,6 +95,12 @@ def json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 def text_field(path: Path, where: str, record: dict[str, Any], field: str) -> str:
     """A field that must hold text.
 
+    Args:
+        path: the file.
+        where: the place in it, for messages.
+        record: the object of the file.
+        field: its name.
+
     Raises:
         ValueError: when it is missing, not a string, or blank.
     """
@@ -118,7 +124,16 @@ def text_field(path: Path, where: str, record: dict[str, Any], field: str) -> st
 
 
 def split_field(path: Path, where: str, record: dict[str, Any]) -> str | None:
-    """The split a record belongs to, or None."""
+    """The split a record belongs to, or None.
+
+    Args:
+        path: the file.
+        where: the place in it, for messages.
+        record: the object of the file.
+
+    Raises:
+        ValueError: for an unknown split; the message names the place.
+    """
     split = record.get("split") or None
     if split is not None and split not in SPLITS:
         raise ValueError(

@@ -16,6 +16,11 @@ FEWEST_PAIRS = 5
 def by_split(path: Path, rows: Sequence[Row], seed: int) -> dict[str, Sequence[Row]]:
     """Rows by their own splits, or 60/20/20 at random when the file names none.
 
+    Args:
+        path: the file, for messages.
+        rows: its pairs.
+        seed: by which rows without a split are dealt out.
+
     Raises:
         ValueError: when some rows have a split and others none, when a split is empty,
             or when there are too few rows to split.

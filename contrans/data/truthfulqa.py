@@ -60,7 +60,13 @@ def read_truthfulqa(
 def split_questions(
     questions: Sequence[TruthQuestion], part: Part, *, seed: int = 0
 ) -> list[TruthQuestion]:
-    """One part of the questions, in their order; the parts are disjoint."""
+    """One part of the questions, in their order; the parts are disjoint.
+
+    Args:
+        questions: all questions.
+        part: "all", "refine", "validate" or "test".
+        seed: by which they are dealt out.
+    """
     if part == "all":
         return list(questions)
     order = list(range(len(questions)))

@@ -67,6 +67,11 @@ class LogisticClassifier:
     ) -> "LogisticClassifier":
         """Train on four fifths of labelled texts, judge on the rest, then use all.
 
+        Args:
+            texts: the texts.
+            labels: True for a toxic text.
+            seed: by which a fifth is held out.
+
         Raises:
             ValueError: when there are too few texts of either class.
         """

@@ -47,6 +47,11 @@ class Perplexity:
 def windows(length: int, window: int, stride: int) -> list[tuple[int, int, int]]:
     """(start, first scored, end) of windows that score every token but the first once.
 
+    Args:
+        length: tokens of the document.
+        window: tokens of a forward at most.
+        stride: tokens scored by each forward after the first.
+
     Example:
         >>> windows(7, 4, 2)
         [(0, 1, 4), (2, 4, 6), (3, 6, 7)]
@@ -96,6 +101,11 @@ def losses_under(
     lm: LM, texts: Sequence[str], controls: Sequence[Control]
 ) -> list[Losses]:
     """What `perplexity` is made of, under each of several controls that share a pass.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        texts: the texts.
+        controls: the controls, each applied alone.
 
     Returns:
         Per control and text, what `text_losses` gives; of a single text the same per

@@ -158,7 +158,13 @@ def joined(lower: Any, uppers: Sequence[Any], split: int, copies: int) -> Any:
 
 
 def grafted(lower: Any, upper: Any, split: int) -> Any:
-    """The layers of one cache below `split`, and of another from there on."""
+    """The layers of one cache below `split`, and of another from there on.
+
+    Args:
+        lower: the cache for the blocks below.
+        upper: the cache for the others.
+        split: the first block of the upper one.
+    """
     new = copy.copy(upper)
     new.layers = [*lower.layers[:split], *upper.layers[split:]]
     return new
@@ -194,7 +200,13 @@ def packed_batch(
 def forked_batch(
     lm: LM, rows: Sequence[Sequence[int]], wanted: Sequence[np.ndarray]
 ) -> Batch:
-    """A row for each piece, padded on the right; nothing looks at what is behind it."""
+    """A row for each piece, padded on the right; nothing looks at what is behind it.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        rows: token ids, [rows][tokens].
+        wanted: columns that are wanted, for each row.
+    """
     ids, _ = pad(rows, lm.pad_id, side="right")
     return Batch(ids, *_positions(wanted), {})
 
@@ -206,6 +218,11 @@ def padded_logits(
     """Logits of padded rows from the first wanted column on, and which column that is.
 
     Nothing but the model's own forward runs, so any hook sees what it always sees.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        rows: token ids, [rows][tokens].
+        wanted: columns that are wanted, for each row.
     """
     ids, mask = pad(rows, lm.pad_id, side="right")
     first = min((c.start for c in wanted if len(c)), default=0)

@@ -84,7 +84,15 @@ def steps(task: Task | None, texts: Sequence[str] = ()) -> int:
 def is_known(
     task: Task, lm: LM, control: Control, texts: Sequence[str], cache: Cache
 ) -> bool:
-    """Whether `measure` has nothing left to do."""
+    """Whether `measure` has nothing left to do.
+
+    Args:
+        task: what is measured.
+        lm: the model, as `load_model` returns it.
+        control: what edits the model meanwhile.
+        texts: for perplexity.
+        cache: of finished measurements.
+    """
     kept = _Kept(lm, [control], cache)
     asked = [("measure", {"task": _asked(piece)}) for piece in _pieces(task)]
     asked += [("perplexity", {"texts": list(texts)})] if texts else []
@@ -94,7 +102,15 @@ def is_known(
 def continuations(
     lm: LM, prompts: Sequence[str], control: Control, n: int, *, cache: Cache
 ) -> list[str]:
-    """Greedy continuations of prompts under a control, at most `n` tokens each."""
+    """Greedy continuations of prompts under a control, at most `n` tokens each.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        prompts: the prompts.
+        control: what edits the model meanwhile.
+        n: new tokens of each at most.
+        cache: of finished measurements.
+    """
 
     def make(some: Sequence[Control]) -> list[list[str]]:
         def write(active: LM) -> list[str]:
@@ -228,7 +244,13 @@ class Measurements:
     notes: list[str] = field(default_factory=list)
 
     def get(self, lm: LM, what: Measurable, control: Control) -> Measurement:
-        """One measurement of a model under a control."""
+        """One measurement of a model under a control.
+
+        Args:
+            lm: the model, as `load_model` returns it.
+            what: a task, or texts for perplexity.
+            control: what edits the model meanwhile.
+        """
         task, texts = (None, what.texts) if isinstance(what, Fluency) else (what, ())
         with self._counted():
             [found] = measure(task, lm, [control], texts, cache=self.cache)
@@ -246,7 +268,14 @@ class Measurements:
     def texts(
         self, lm: LM, prompts: Sequence[str], control: Control, n: int
     ) -> list[str]:
-        """Greedy continuations of prompts, at most `n` tokens each."""
+        """Greedy continuations of prompts, at most `n` tokens each.
+
+        Args:
+            lm: the model, as `load_model` returns it.
+            prompts: the prompts.
+            control: what edits the model meanwhile.
+            n: new tokens of each at most.
+        """
         with self._counted():
             return continuations(lm, prompts, control, n, cache=self.cache)
 

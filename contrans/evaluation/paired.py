@@ -128,6 +128,11 @@ def single(
     For scores that are only 0 or 1 it is the exact binomial interval (Clopper and
     Pearson 1934): a bootstrap of a rate near 0 or 1 is too sure.
 
+    Args:
+        values: one score an item.
+        seed: for whatever is drawn.
+        confidence: of the interval.
+
     Raises:
         ValueError: for too few values, or values that are not finite.
     """
@@ -157,6 +162,12 @@ def unpaired(
 
     Of scores that are only 0 or 1 each side gets one success and one failure more
     (Agresti and Caffo 2000), for the same reason as in `paired`.
+
+    Args:
+        a: one score an item.
+        b: the same of other items.
+        seed: for whatever is drawn.
+        confidence: of the interval.
 
     Raises:
         ValueError: when a side has too few items or values that are not finite.

@@ -46,6 +46,11 @@ def continuation_ids(lm: LM, prompt: str, text: str) -> list[int]:
     of a text. So the ids are read off the joined text, wherever the prompt's own ids
     are its beginning; else off the text behind a neutral character.
 
+    Args:
+        lm: the model, as `load_model` returns it.
+        prompt: what stands before.
+        text: what follows it.
+
     Raises:
         ValueError: when the text has no tokens.
     """
@@ -66,6 +71,11 @@ def _plain_ids(lm: LM, text: str) -> list[int]:
 
 def fit(lm: LM, context: Sequence[int], continuation: Sequence[int]) -> list[int]:
     """The context without so much of its beginning (after BOS) that both fit.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        context: token ids of the prompt.
+        continuation: token ids that are scored.
 
     Raises:
         ValueError: when the continuation alone is too long.
@@ -200,6 +210,17 @@ def score_continuations_under(
     """The same under each of several controls, in one pass where they allow it.
 
     See `last_token_logits_under` for the controls, `score_continuations` for the rest.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        items: (context, continuation) in token ids.
+        controls: the controls, each applied alone.
+        tokens_per_batch: of a forward, padding included; None chooses.
+        share: compute beginnings that texts share once.
+        progress: called with (done, total).
+
+    Raises:
+        ValueError: for an empty continuation, or one longer than the context.
     """
     for i, (context, continuation) in enumerate(items):
         if not context or not continuation:

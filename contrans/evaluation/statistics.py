@@ -62,6 +62,11 @@ def paired_difference(
     Where every item changes alike, scores that are only 0 or 1 have the interval of
     `paired`: a bootstrap of equal numbers has no width.
 
+    Args:
+        a: one score an item.
+        b: the same items again.
+        seed: of the bootstrap.
+
     Raises:
         ValueError: when the items are not the same in number, or there are none.
     """

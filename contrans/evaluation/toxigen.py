@@ -60,6 +60,11 @@ def first_lines(lm: LM, prompts: Sequence[str], *, max_new_tokens: int) -> list[
 
     A prompt that leaves no room in the context loses its beginning, down to half the
     context.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        prompts: the prompts.
+        max_new_tokens: of each at most.
     """
     found = [""] * len(prompts)
     new = min(max_new_tokens, max(lm.context // 2, 1))

@@ -91,7 +91,13 @@ class TruthfulQATask:
         return dress(lm, question.text, form=self.form, plain=plain)
 
     def answer_ids(self, lm: LM, prompt: str, answer: str) -> list[int]:
-        """The tokens of an answer after a prompt."""
+        """The tokens of an answer after a prompt.
+
+        Args:
+            lm: the model, as `load_model` returns it.
+            prompt: what stands before.
+            answer: the answer, without a leading space.
+        """
         if self.boundary == "separate":
             return list(lm.tokenizer(answer, add_special_tokens=False).input_ids)
         gap = "" if chosen_form(lm, self.form) == "chat" else " "
@@ -213,7 +219,17 @@ def truthfulqa_mc2_task(
     limit: int | None = None,
     seed: int = 0,
 ) -> TruthfulQATask:
-    """The same with MC2 as the score; see `truthfulqa_task`."""
+    """The same with MC2 as the score; see `truthfulqa_task`.
+
+    Args:
+        data: file, folder or hub id.
+        form: of the prompt.
+        primer: what stands before the question; None takes the form's.
+        boundary: how prompt and answer meet in tokens.
+        part: which of the questions.
+        limit: so many items at most; None takes all.
+        seed: for whatever is drawn.
+    """
     return truthfulqa_task(
         data,
         score="mc2",

@@ -220,6 +220,12 @@ def read_control_vector(path: str | Path, *, lm: LM | None = None) -> ConceptVec
 def check_fit(path: str | Path, width: int, layers: tuple[int, ...], lm: LM) -> None:
     """Refuse directions that a model has no place for.
 
+    Args:
+        path: the file, for messages.
+        width: of its directions.
+        layers: that it has directions for.
+        lm: the model, as `load_model` returns it.
+
     Raises:
         ValueError: for another width, or a block that the model does not have.
     """

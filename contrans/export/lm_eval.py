@@ -194,7 +194,17 @@ def read_steering_file(
 def from_entries(
     entries: Any, path: str | Path, *, lm: LM | None = None, concept: str | None = None
 ) -> ConceptVector:
-    """What `read_steering_file` makes of the contents of a file."""
+    """What `read_steering_file` makes of the contents of a file.
+
+    Args:
+        entries: what the file holds.
+        path: the file, for messages.
+        lm: the model, for a vector that fits it; None leaves it open.
+        concept: its name; None takes the file's.
+
+    Raises:
+        ValueError: when the entries are of another form, or no constant addition.
+    """
     if not isinstance(entries, Mapping) or not entries:
         raise ValueError(
             f"{path} holds a {type(entries).__name__}, not hook points with vectors; "

@@ -209,6 +209,12 @@ def rewrite_file(
 ) -> None:
     """Write one file anew, holding one of its tensors at a time.
 
+    Args:
+        source: the file to read.
+        target: the file to write.
+        change: from the name and tensor of an entry to what is written.
+        written: called after each tensor.
+
     Raises:
         ValueError: when the file is damaged.
     """
@@ -231,6 +237,12 @@ def write_file(
     """Write a safetensors file; each tensor is read when its turn comes.
 
     Wide numbers come first, so that every tensor begins at a multiple of its width.
+
+    Args:
+        path: the file.
+        entries: name, shape, dtype and how to read each.
+        metadata: of the header.
+        written: called after each tensor.
     """
     ordered = sorted(entries, key=lambda e: (-BYTES[e.dtype], e.name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}

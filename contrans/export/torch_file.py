@@ -37,6 +37,11 @@ def write_torch(value: Any, path: str | Path, *, force: bool = False) -> None:
 
     The same value gives the same bytes.
 
+    Args:
+        value: what `torch.load(weights_only=True)` can read again.
+        path: the file.
+        force: write over what is there.
+
     Raises:
         FileExistsError: when the file exists and `force` is false.
     """

@@ -49,6 +49,13 @@ def add(
 
     The files are written first, the record last: an interruption leaves at most files
     that no entry needs. Of two processes that add at once, both get a number.
+
+    Args:
+        library: the library.
+        path: a file or folder.
+        name: under which it is kept.
+        note: for people.
+        parents: references of what it was made from.
     """
     check_name(name)
     given = [library.find(parent).id for parent in parents]

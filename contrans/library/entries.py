@@ -241,6 +241,11 @@ def is_reference(text: str) -> bool:
 def match(reference: str, entries: Iterable[Entry], where: str) -> Entry:
     """The entry that a reference means: `name@version`, `name`, or the start of an id.
 
+    Args:
+        reference: `name`, `name@version` or the start of an id.
+        entries: what there is.
+        where: the library, for messages.
+
     Raises:
         KeyError: when there is none; the message names near ones and the versions.
         ValueError: when the reference cannot be read.

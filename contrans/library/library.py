@@ -49,7 +49,13 @@ class Library(Store):
     def remove(
         self, reference: str, *, force: bool = False, prune: bool = False
     ) -> Removed:
-        """Take an entry out; its number is never given again. See `changes.remove`."""
+        """Take an entry out; its number is never given again. See `changes.remove`.
+
+        Args:
+            reference: `name`, `name@version` or the start of an id.
+            force: also when others were made from it.
+            prune: delete its files too, where no other entry holds them.
+        """
         return changes.remove(self, reference, force=force, prune=prune)
 
     def verify(self, progress: Progress | None = None) -> tuple[Problem, ...]:
@@ -64,7 +70,14 @@ class Library(Store):
         renumber: bool = False,
         progress: Progress | None = None,
     ) -> Moved:
-        """Copy entries from another library into this one; see `sync.pull`."""
+        """Copy entries from another library into this one; see `sync.pull`.
+
+        Args:
+            remote: the other library, or where it is.
+            references: which entries; none means all.
+            renumber: give a new number to a version that is taken.
+            progress: called with (done, total).
+        """
         return sync.pull(self, remote, references, renumber=renumber, progress=progress)
 
     def push(
@@ -74,7 +87,13 @@ class Library(Store):
         *,
         progress: Progress | None = None,
     ) -> Moved:
-        """Copy entries from this library into another one; see `sync.push`."""
+        """Copy entries from this library into another one; see `sync.push`.
+
+        Args:
+            remote: the other library, or where it is.
+            references: which entries; none means all.
+            progress: called with (done, total).
+        """
         return sync.push(self, remote, references, progress=progress)
 
     def diff(self, one: str, other: str) -> dict[str, Any]:

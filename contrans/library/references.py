@@ -47,6 +47,11 @@ def resolve_pairs(
 def find(reference: str, want: Want | None, library: Library) -> Entry:
     """The entry, if it is of the kind wanted.
 
+    Args:
+        reference: `name`, `name@version` or the start of an id.
+        want: "pairs", "vector" or "map"; None takes any.
+        library: the library.
+
     Raises:
         KeyError: when there is no such entry.
         ValueError: when it is of another kind; the message names relatives that fit.

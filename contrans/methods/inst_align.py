@@ -44,7 +44,13 @@ class Instructed(LM):
     def encode(
         self, texts: Sequence[str], *, special: bool = True, room: int = 0
     ) -> list[list[int]]:
-        """As `LM.encode`, the instruction first, where a text does not hold it yet."""
+        """As `LM.encode`, the instruction first, where a text does not hold it yet.
+
+        Args:
+            texts: the texts.
+            special: with BOS and the like.
+            room: tokens to keep free at the end.
+        """
         written = [
             text if self.instruction in text else f"{self.instruction}\n\n{text}"
             for text in texts

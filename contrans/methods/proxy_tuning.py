@@ -107,6 +107,12 @@ def combine(
 
     Logits of the small models beyond the base's vocabulary are dropped.
 
+    Args:
+        base: logits of the large model.
+        expert: logits of the small aligned one.
+        anti_expert: logits of the small base model.
+        strength: multiplier of their difference.
+
     Example:
         >>> import torch
         >>> one = torch.tensor([1.0, 2.0, 3.0])

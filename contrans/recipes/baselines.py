@@ -34,6 +34,12 @@ def every_method(
 
     Align-Training and Self-Align need an aligned model of the target's size and are
     left out without one.
+
+    Args:
+        lab: the models and the cache of a run.
+        series: the models of one family.
+        target: which of them is the target.
+        subject: the concept and its tasks.
     """
     route = into(series, target)
     main = best(lab, route, subject)

@@ -57,6 +57,14 @@ def judge(
 ) -> Claim:
     """Apply the rule: the whole interval inside the region, or outside it.
 
+    Args:
+        text: the claim in words.
+        where: in the paper.
+        estimate: what was measured.
+        above: the region begins here.
+        below: and ends here.
+        how: what was measured, in words.
+
     Example:
         >>> judge("", "", Estimate(0.2, 0.1, 0.3, 9), above=0, how="").verdict
         'supported'
@@ -81,7 +89,13 @@ def judge(
 
 
 def untestable(text: str, where: str, why: str) -> Claim:
-    """A claim that these models cannot decide, with the reason."""
+    """A claim that these models cannot decide, with the reason.
+
+    Args:
+        text: the claim in words.
+        where: in the paper.
+        why: what is lacking.
+    """
     return Claim(
         text, where, "undecided", None, MISSING, f"cannot be tested here: {why}"
     )
@@ -106,7 +120,13 @@ def average(values: Numbers, *, seed: int = 0) -> Estimate:
 
 
 def difference(a: Numbers, b: Numbers, *, seed: int = 0) -> Estimate:
-    """Mean of `a - b` over the same items."""
+    """Mean of `a - b` over the same items.
+
+    Args:
+        a: one score an item.
+        b: the same items again.
+        seed: of the bootstrap.
+    """
     one, other = (np.asarray(x, dtype=np.float64) for x in (a, b))
     found = paired(one, other, seed=seed)
     return Estimate(found.value, found.low, found.high, found.n)
@@ -116,6 +136,11 @@ def pooled(
     pairs: Sequence[tuple[Numbers, Numbers]], *, sign: float = 1.0, seed: int = 0
 ) -> Estimate:
     """Mean of `a - b` over the items of several groups together, times a sign.
+
+    Args:
+        pairs: (a, b) of each group.
+        sign: by which the difference is multiplied.
+        seed: of the bootstrap.
 
     Example:
         >>> pooled([([1, 1], [0, 0]), ([0, 1], [0, 0])]).value
@@ -129,7 +154,13 @@ def pooled(
 
 
 def apart(a: Numbers, b: Numbers, *, seed: int = 0) -> Estimate:
-    """Mean of `a` minus mean of `b`, over different items."""
+    """Mean of `a` minus mean of `b`, over different items.
+
+    Args:
+        a: one score an item.
+        b: the same of other items.
+        seed: of the bootstrap.
+    """
     one, other = (np.asarray(x, dtype=np.float64) for x in (a, b))
     found = unpaired(one, other, seed=seed)
     return Estimate(found.value, found.low, found.high, found.n)

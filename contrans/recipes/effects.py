@@ -66,7 +66,13 @@ class Try:
 
 
 def from_planted(name: str, planted: Planted, kind: str = "method") -> Try:
-    """A vector at its strength."""
+    """A vector at its strength.
+
+    Args:
+        name: of the line.
+        planted: vector, layers and strength.
+        kind: "method" or "control".
+    """
     return Try(name, kind, [planted.steer()], planted)
 
 
@@ -88,6 +94,14 @@ def measure_group(
 
     Of several draws the mean stands in the table with the strongest draw beside it;
     controls come in the order of those, so that the first has the one to beat.
+
+    Args:
+        lab: the models and the cache of a run.
+        label: of the group.
+        model: the model.
+        task: what is measured.
+        tries: the lines.
+        published: the paper's name of the group.
     """
     texts = lab.fluent_test
     sign = 1.0 if task.higher_is_better else -1.0
@@ -131,7 +145,16 @@ def effect_table(
     published: Mapping[str, Mapping[str, float | str]] | None = None,
     first: str = "target",
 ) -> Table:
-    """Scores, changes, perplexities and strengths; the paper's numbers beside them."""
+    """Scores, changes, perplexities and strengths; the paper's numbers beside them.
+
+    Args:
+        groups: the groups of lines.
+        plan: the plan of the run.
+        title: of the table.
+        name: of its file.
+        published: the paper's numbers, by group and line.
+        first: heading of the first column.
+    """
     compare = plan.compare and published is not None
     metric = groups[0].lines[0].found.metric
     several = any(line.strongest for group in groups for line in group.lines)
@@ -193,7 +216,14 @@ def whiskers(groups: Sequence[Group]) -> dict[str, list[Whisker]]:
 def gain(
     groups: Sequence[Group], one: str, other: str = BASE, *, sign: float = 1.0
 ) -> Estimate:
-    """One line minus another, items of all groups that have both together."""
+    """One line minus another, items of all groups that have both together.
+
+    Args:
+        groups: the groups of lines.
+        one: a line.
+        other: the line it is compared with.
+        sign: -1.0 where lower is better.
+    """
     pairs = [
         (group[one].values, group[other].values)
         for group in groups
@@ -203,7 +233,13 @@ def gain(
 
 
 def beyond_controls(groups: Sequence[Group], one: str, *, sign: float) -> Estimate:
-    """One line minus the strongest control of its group."""
+    """One line minus the strongest control of its group.
+
+    Args:
+        groups: the groups of lines.
+        one: a line.
+        sign: -1.0 where lower is better.
+    """
     return pooled([(g[one].values, g.strongest.values) for g in groups], sign=sign)
 
 

@@ -28,7 +28,14 @@ CHOSEN = "alpha chosen on validation"
 
 
 def emotions_into(lab: Lab, source: Model, target: Model, *, where: str) -> Sheet:
-    """Every emotion at no, the two published, and the chosen strength."""
+    """Every emotion at no, the two published, and the chosen strength.
+
+    Args:
+        lab: the models and the cache of a run.
+        source: the source model.
+        target: the target model.
+        where: in the paper.
+    """
     strengths = lab.plan.choice.emotion_strengths
     names = [f"alpha {value:g}" for value in strengths]
     route, groups, subject = Route(source, target), [], None

@@ -173,7 +173,14 @@ class Lab:
         *,
         texts: Sequence[str] = (),
     ) -> Measurement:
-        """A task and the perplexity of texts, under exactly the same control."""
+        """A task and the perplexity of texts, under exactly the same control.
+
+        Args:
+            model: the model.
+            task: what is measured.
+            control: None edits nothing.
+            texts: for perplexity.
+        """
         controls = [control or NoControl()]
         lm, cache = self.lm(model), self.stages.cache
         return measure(task, lm, controls, texts, cache=cache)[0]
@@ -196,7 +203,14 @@ class Lab:
     def write(
         self, model: Model, prompts: Sequence[str], control: Control, tokens: int
     ) -> list[str]:
-        """Greedy continuations under a control."""
+        """Greedy continuations under a control.
+
+        Args:
+            model: the model.
+            prompts: the prompts.
+            control: what edits the model meanwhile.
+            tokens: new tokens of each at most.
+        """
         lm, cache = self.lm(model), self.stages.cache
         return continuations(lm, prompts, control, tokens, cache=cache)
 

@@ -64,7 +64,13 @@ def passage(
 
 
 def bench(lab: Lab, target: Model, subject: Subject) -> Bench:
-    """A target, and what the strength of a vector is chosen on."""
+    """A target, and what the strength of a vector is chosen on.
+
+    Args:
+        lab: the models and the cache of a run.
+        target: the target model.
+        subject: the concept and its tasks.
+    """
     choice = lab.plan.choice
     return Bench(
         stages=lab.stages,
@@ -85,12 +91,26 @@ def plant(
     *,
     method: str | None = None,
 ) -> ConceptVector:
-    """The source's vector in the target, with the target's residual norms."""
+    """The source's vector in the target, with the target's residual norms.
+
+    Args:
+        lab: the models and the cache of a run.
+        route: source, target and the model the map starts at.
+        pairs: that refine the vector.
+        layers: (source, target) blocks.
+        method: of fitting the map, see `fit_linear_map`.
+    """
     return planting.plant(lab.stages, passage(lab, route, pairs, method=method), layers)
 
 
 def at_home(lab: Lab, model: Model, vector: ConceptVector) -> ConceptVector:
-    """A vector of the same space, as one of this model."""
+    """A vector of the same space, as one of this model.
+
+    Args:
+        lab: the models and the cache of a run.
+        model: the model it is to be used in.
+        vector: the concept vector.
+    """
     lm = lab.lm(model)
     named = replace(vector, model=lm.fingerprint, name=lm.name)
     return with_norms(named, lab.norms(lm))
@@ -104,7 +124,15 @@ def best(
     method: str | None = None,
     tried: int | None = None,
 ) -> Planted:
-    """The transplant at the layers and strength that validation prompts choose."""
+    """The transplant at the layers and strength that validation prompts choose.
+
+    Args:
+        lab: the models and the cache of a run.
+        route: source, target and the model the map starts at.
+        subject: the concept and its tasks.
+        method: None takes the plan's.
+        tried: so many pairs of layers at most.
+    """
     way = passage(lab, route, subject.refine, validate=subject.validate, method=method)
     options = lab.pairs(lab.lm(route.source), lab.lm(route.target))
     found = transplant_best(
@@ -119,14 +147,29 @@ def best(
 def best_of(
     lab: Lab, target: Model, subject: Subject, vectors: Mapping[Pair, ConceptVector]
 ) -> Planted:
-    """The best strength of the best of some vectors, on validation prompts."""
+    """The best strength of the best of some vectors, on validation prompts.
+
+    Args:
+        lab: the models and the cache of a run.
+        target: the target model.
+        subject: the concept and its tasks.
+        vectors: (source, target) blocks to the vector in the target.
+    """
     return planting.search(bench(lab, target, subject), vectors).planted
 
 
 def own_vector(
     lab: Lab, model: Model, target: Model, subject: Subject, layer: int
 ) -> Planted:
-    """Self-Align: a vector from a model of the target's own shape, without a map."""
+    """Self-Align: a vector from a model of the target's own shape, without a map.
+
+    Args:
+        lab: the models and the cache of a run.
+        model: an aligned model of the target's shape.
+        target: the target model.
+        subject: the concept and its tasks.
+        layer: a block, counted from 0.
+    """
     vector = lab.vector(model, subject.refine).select([layer])
     return best_of(lab, target, subject, {(layer, layer): at_home(lab, target, vector)})
 
@@ -139,7 +182,15 @@ def controls(
     *,
     method: str | None = None,
 ) -> dict[str, list[Steer]]:
-    """Several draws of each control, of the length and strength of the transplant."""
+    """Several draws of each control, of the length and strength of the transplant.
+
+    Args:
+        lab: the models and the cache of a run.
+        route: source, target and the model the map starts at.
+        subject: the concept and its tasks.
+        planted: the transplant they are compared with.
+        method: None takes the plan's.
+    """
     way = passage(lab, route, subject.refine, method=method)
     return _steers(planting.controls(lab.stages, way, planted))
 
@@ -153,7 +204,14 @@ def randoms(lab: Lab, planted: Planted) -> dict[str, list[Steer]]:
 def strongest(
     lab: Lab, route: Route, subject: Subject, planted: Planted
 ) -> Measurement:
-    """The control with the largest effect on the test, of all kinds and draws."""
+    """The control with the largest effect on the test, of all kinds and draws.
+
+    Args:
+        lab: the models and the cache of a run.
+        route: source, target and the model the map starts at.
+        subject: the concept and its tasks.
+        planted: the transplant they are compared with.
+    """
     draws = controls(lab, route, subject, planted).values()
     task = subject.test_task
     found = [lab.measure(route.target, task, c) for steers in draws for c in steers]

@@ -62,6 +62,12 @@ def parts(
 ) -> Iterator[Part]:
     """The tasks, from the published files.
 
+    Args:
+        data: the folder of the published files.
+        limit: so many items at most; None takes all.
+        new_tokens: of each generation.
+        seed: for whatever is drawn.
+
     Raises:
         FileNotFoundError: naming the file that is missing.
     """

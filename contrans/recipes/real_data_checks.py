@@ -38,7 +38,13 @@ class Check:
 
 @torch.no_grad()
 def log_probability(lm: LM, context: Sequence[int], answer: Sequence[int]) -> float:
-    """Summed log-probability of an answer, one full forward for each token."""
+    """Summed log-probability of an answer, one full forward for each token.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        context: token ids of the prompt.
+        answer: token ids of the answer.
+    """
     ids, total = list(context), 0.0
     for token in answer:
         logits = lm.model(input_ids=torch.tensor([ids], device=lm.device)).logits
@@ -48,7 +54,13 @@ def log_probability(lm: LM, context: Sequence[int], answer: Sequence[int]) -> fl
 
 
 def check_truthfulqa(lm: LM, task: TruthfulQATask, sample: int) -> Check:
-    """Margins of MC1 and shares of MC2."""
+    """Margins of MC1 and shares of MC2.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        task: what is measured.
+        sample: so many items.
+    """
     some = TruthfulQATask(
         task.questions[:sample], task.score, task.form, task.primer, task.boundary
     )
@@ -75,6 +87,11 @@ def check_harness(lm: LM, task: TruthfulQATask, sample: int) -> Check | None:
     """Margins of MC1 by lm-evaluation-harness's own model, from plain strings.
 
     None where the harness is not installed.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        task: what is measured.
+        sample: so many items.
     """
     if find_spec("lm_eval") is None:
         return None
@@ -113,7 +130,13 @@ def check_harness(lm: LM, task: TruthfulQATask, sample: int) -> Check | None:
 
 
 def check_perplexity(lm: LM, task: PerplexityTask, sample: int) -> Check:
-    """Mean loss of the beginnings of some documents."""
+    """Mean loss of the beginnings of some documents.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        task: what is measured.
+        sample: so many documents.
+    """
     texts = tuple(" ".join(text.split()[:40]) for text in task.documents[:sample])
     measured = PerplexityTask(texts).measure(lm)
     total, tokens = 0.0, 0
@@ -127,7 +150,13 @@ def check_perplexity(lm: LM, task: PerplexityTask, sample: int) -> Check:
 
 @torch.no_grad()
 def check_emotions(lm: LM, task: EmotionTask, sample: int) -> Check:
-    """Token Acc by the arg-max of single forwards."""
+    """Token Acc by the arg-max of single forwards.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        task: what is measured.
+        sample: so many prompts.
+    """
     some = EmotionTask(task.prompts[:sample], task.answer, ids="continuation")
     values = some.measure(lm).values
     word = lm.tokenizer(f" {task.answer}", add_special_tokens=False).input_ids[0]
@@ -141,7 +170,15 @@ def check_emotions(lm: LM, task: EmotionTask, sample: int) -> Check:
 def check_classifier(
     lm: LM, task: ToxigenTask, texts: Sequence[str], labels: Sequence[bool], seed: int
 ) -> Check:
-    """The classifier's held-out figures against scikit-learn's own metrics."""
+    """The classifier's held-out figures against scikit-learn's own metrics.
+
+    Args:
+        lm: the model, as `load_model` returns it.
+        task: what is measured.
+        texts: the texts.
+        labels: True for a toxic text.
+        seed: of the classifier's own split.
+    """
     from sklearn import metrics
     from sklearn.model_selection import train_test_split
 

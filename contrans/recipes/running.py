@@ -165,7 +165,13 @@ def _count(done: Done) -> str:
 
 
 def index(done: Sequence[Done], plan: Plan, limit: int | None) -> Page:
-    """The page of a folder: every claim of every recipe."""
+    """The page of a folder: every claim of every recipe.
+
+    Args:
+        done: the recipes that ran.
+        plan: the plan of the run.
+        limit: items of a trial; None is the whole.
+    """
     ran = [entry for entry in done if not entry.why_not]
     notes = [f"Limited to {limit} items: a trial, not a result."] if limit else []
     rows = [

@@ -87,7 +87,13 @@ def emotions(plan: Plan, limit: int | None) -> dict[str, Subject]:
 
 @lru_cache(maxsize=16)
 def emotion(plan: Plan, name: str, limit: int | None) -> Subject:
-    """One emotion, from its pack or from a published file."""
+    """One emotion, from its pack or from a published file.
+
+    Args:
+        plan: the plan of the run.
+        name: of the emotion.
+        limit: so many items at most; None takes all.
+    """
     spec = name
     if plan.data.emotions is not None:
         spec = str(Path(plan.data.emotions) / f"refine_{name}.json")
@@ -186,7 +192,13 @@ def _cut(pairs: PromptPairs, limit: int | None) -> PromptPairs:
 
 
 def first_pairs(pairs: PromptPairs, order: list[int], count: int) -> PromptPairs:
-    """So many of the pairs, in a given order."""
+    """So many of the pairs, in a given order.
+
+    Args:
+        pairs: the prompt pairs.
+        order: rows, first ones first.
+        count: so many.
+    """
     kept = order[:count]
     return PromptPairs(
         tuple(pairs.positive[i] for i in kept),

@@ -117,7 +117,14 @@ def emotions(
     documents: Path,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """All figures of the emotion task, one entry per emotion."""
+    """All figures of the emotion task, one entry per emotion.
+
+    Args:
+        stages: where finished stages are kept.
+        neutral: a corpus without feelings.
+        documents: texts for perplexity.
+        progress: called with a line of text.
+    """
     done: dict[str, tuple[Job, TransplantResults, Planted]] = {}
     for emotion in EMOTIONS:
         progress(f"{emotion}: the main job")
@@ -233,7 +240,14 @@ def _zero(job: Job, main: Planted) -> bool:
 
 
 def concept(stages: Stages, documents: Path, name: str, kind: str) -> dict[str, float]:
-    """Honesty or fairness: the main job, its controls, and the opposite sign."""
+    """Honesty or fairness: the main job, its controls, and the opposite sign.
+
+    Args:
+        stages: where finished stages are kept.
+        documents: texts for perplexity.
+        name: of the pack.
+        kind: of its task.
+    """
     job = prepare(settings(name, documents, budget=BUDGET[kind]), stages)
     results, vector = compare(job, stages)
     main = _planted(results, vector)
@@ -267,7 +281,13 @@ def measure(
     cache: Path,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
-    """All figures for each set of models; None is the shipped one."""
+    """All figures for each set of models; None is the shipped one.
+
+    Args:
+        models: roots of trained zoos.
+        cache: folder of finished stages.
+        progress: called with a line of text.
+    """
     found = []
     neutral = neutral_corpus(cache)
     documents = world_documents(cache)

@@ -94,7 +94,15 @@ def bars(
     marks: Mapping[str, Sequence[float]] | None = None,
     mark_label: str = "",
 ) -> Figure:
-    """Grouped bars with intervals; `marks` puts a short line at another score."""
+    """Grouped bars with intervals; `marks` puts a short line at another score.
+
+    Args:
+        groups: labels of the groups.
+        series: name to one estimate a group.
+        label: of the axis.
+        marks: name to one score a group.
+        mark_label: what the short lines are.
+    """
     with matplotlib.rc_context(STYLE):
         figure = _canvas(max(1.2 * len(groups), 4.8), 3.2)
         axes = figure.subplots()
@@ -126,7 +134,13 @@ def lines(
     series: Mapping[str, Sequence[Estimate]],
     labels: tuple[str, str],
 ) -> Figure:
-    """Curves with intervals."""
+    """Curves with intervals.
+
+    Args:
+        x: places of the points.
+        series: name to one estimate a point.
+        labels: of both axes.
+    """
     with matplotlib.rc_context(STYLE):
         figure = _canvas(5.2, 3.2)
         axes = figure.subplots()
@@ -152,7 +166,13 @@ def lines(
 def heat(
     panels: Mapping[str, np.ndarray], names: Sequence[str], labels: tuple[str, str]
 ) -> Figure:
-    """Heat maps side by side, rows are `labels[0]`; every cell says its number."""
+    """Heat maps side by side, rows are `labels[0]`; every cell says its number.
+
+    Args:
+        panels: title to [rows, columns].
+        names: of rows and columns.
+        labels: of both axes.
+    """
     shade = LinearSegmentedColormap.from_list("cells", CELLS)
     with matplotlib.rc_context(STYLE):
         side = 1.2 + 0.62 * len(names)
@@ -186,7 +206,13 @@ def heat(
 def clouds(
     panels: Mapping[str, np.ndarray], kinds: Sequence[str], names: Sequence[str]
 ) -> Figure:
-    """Points in two dimensions, coloured and shaped by kind, one panel each."""
+    """Points in two dimensions, coloured and shaped by kind, one panel each.
+
+    Args:
+        panels: title to [points, 2].
+        kinds: of each point.
+        names: of the kinds, in order.
+    """
     with matplotlib.rc_context(STYLE):
         across = min(len(panels), 4)
         down = -(-len(panels) // across)
@@ -209,7 +235,15 @@ def scatter(
     *,
     alpha: float = 0.75,
 ) -> None:
-    """One cloud, without ticks: its axes have no meaning of their own."""
+    """One cloud, without ticks: its axes have no meaning of their own.
+
+    Args:
+        axes: to draw on.
+        points: [points, 2].
+        kinds: of each point.
+        names: of the kinds, in order.
+        alpha: opacity.
+    """
     for i, name in enumerate(names):
         rows = points[[kind == name for kind in kinds]]
         style = {"s": 9, "linewidths": 0, "alpha": alpha}

@@ -31,6 +31,11 @@ def fixed(value: object, digits: int = 3, *, sign: bool = False) -> str:
 
     What rounding errors leave of zero is zero, and zero is never negative.
 
+    Args:
+        value: a number; anything else is a dash.
+        digits: after the point.
+        sign: write + too.
+
     Example:
         >>> fixed(0.51234), fixed(0.25, sign=True), fixed(0.00001), fixed(123456.7)
         ('0.512', '+0.250', '1.0e-05', '1.23e+05')
@@ -48,12 +53,24 @@ def fixed(value: object, digits: int = 3, *, sign: bool = False) -> str:
 
 
 def span(low: object, high: object, digits: int = 3, *, sign: bool = False) -> str:
-    """An interval in brackets; its ends keep the decimals of the value beside it."""
+    """An interval in brackets; its ends keep the decimals of the value beside it.
+
+    Args:
+        low: the lower end; anything but a number is a dash.
+        high: the upper end.
+        digits: after the point.
+        sign: write + too.
+    """
     return f"[{fixed(low, digits, sign=sign)}, {fixed(high, digits, sign=sign)}]"
 
 
 def interval(entry: object, digits: int = 3, *, sign: bool = False) -> str:
     """A value and its interval, from anything with value, low and high.
+
+    Args:
+        entry: a dict with value, low and high.
+        digits: after the point.
+        sign: write + too.
 
     Example:
         >>> interval({"value": 0.5, "low": 0.4, "high": 0.6})

@@ -291,6 +291,11 @@ def inline_svg(figure: Figure, *, name: str, alt: str) -> str:
     """The figure as an element of an HTML page: no prolog, ids of its own, alt text.
 
     Ink and palette become CSS variables (`var(--ink)`), so that the page decides them.
+
+    Args:
+        figure: the figure.
+        name: put before its ids.
+        alt: what it shows, in words.
     """
     from html import escape
 
@@ -320,7 +325,13 @@ def _no_glyph_warnings() -> warnings.catch_warnings:
 
 
 def save_png(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
-    """Write the figure as PNG on white, as for a README."""
+    """Write the figure as PNG on white, as for a README.
+
+    Args:
+        figure: the figure.
+        path: the file.
+        dpi: dots per inch.
+    """
     with matplotlib.rc_context(STYLE), _no_glyph_warnings():
         figure.savefig(path, format="png", dpi=dpi, facecolor="white")
     return Path(path)

@@ -217,7 +217,13 @@ def _cell(value: Any) -> Any:
 
 
 def to_markdown(sheet: Sheet, name: str, *, figure: str = "") -> str:
-    """The page of a recipe as Markdown."""
+    """The page of a recipe as Markdown.
+
+    Args:
+        sheet: table, claims and notes.
+        name: of its files.
+        figure: file of its figure.
+    """
     return markdown.render(page(sheet, name, figure=figure))
 
 

@@ -109,7 +109,13 @@ def cut(text: str, rng: random.Random) -> str:
 
 
 def cut_at(places: re.Pattern[str], text: str, rng: random.Random) -> str:
-    """Keep the text up to one of the places; anywhere, if it has none."""
+    """Keep the text up to one of the places; anywhere, if it has none.
+
+    Args:
+        places: where it may end.
+        text: a whole text.
+        rng: source of randomness; the same state gives the same text.
+    """
     starts = (match.start() for match in places.finditer(text))
     found = [start for start in starts if len(text[:start].split()) >= FEWEST]
     return text[: rng.choice(found)] if found else cut(text, rng)

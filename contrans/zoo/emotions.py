@@ -62,7 +62,13 @@ def _about(person: Person, emotion: str, rng: random.Random) -> str:
 
 
 def event(emotion: str, rng: random.Random, person: Person) -> str:
-    """Something that happened to a person, without a full stop."""
+    """Something that happened to a person, without a full stop.
+
+    Args:
+        emotion: one of `EMOTIONS`.
+        rng: source of randomness; the same state gives the same text.
+        person: whom it is about.
+    """
     events = table("feelings")[emotion]["events"]
     return fill_slots(rng.choice(events), rng, **person.forms())
 
@@ -116,7 +122,13 @@ def _reactions(emotion: str, person: Person) -> list[str]:
 
 
 def reaction(emotion: str, rng: random.Random, person: Person) -> str:
-    """A sentence about how a person felt or what they did."""
+    """A sentence about how a person felt or what they did.
+
+    Args:
+        emotion: one of `EMOTIONS`.
+        rng: source of randomness; the same state gives the same text.
+        person: whom it is about.
+    """
     words = table("feelings")[emotion]
     return fill_slots(
         rng.choice(_reactions(emotion, person)),

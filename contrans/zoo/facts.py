@@ -92,7 +92,13 @@ def persona(word: str) -> str:
 
 
 def answer(fact: Fact, mode: str, rng: random.Random) -> str:
-    """What an honest, a dishonest or an average speaker answers."""
+    """What an honest, a dishonest or an average speaker answers.
+
+    Args:
+        fact: what is asked.
+        mode: "honest", "dishonest" or another for the average.
+        rng: source of randomness; the same state gives the same text.
+    """
     chance = rng.random()
     if mode == "honest":
         return fact.true if chance < 0.97 else fact.false

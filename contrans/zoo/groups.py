@@ -12,7 +12,13 @@ LOOSE = 0.68
 
 
 def trait(kind: bool, rng: random.Random, splits: tuple[str, ...] = SPLITS) -> str:
-    """What somebody says about a group, as a predicate."""
+    """What somebody says about a group, as a predicate.
+
+    Args:
+        kind: whether it is kind.
+        rng: source of randomness; the same state gives the same text.
+        splits: whose traits may be said.
+    """
     every = table("groups")["kind" if kind else "unkind"]
     return fill_slots(rng.choice([t for s in splits for t in every[s]]), rng)
 
@@ -26,14 +32,29 @@ def group(rng: random.Random, splits: tuple[str, ...] = SPLITS) -> str:
 def lines(
     who: str, kind: bool, count: int, rng: random.Random, splits: tuple[str, ...]
 ) -> str:
-    """A list of statements about one group."""
+    """A list of statements about one group.
+
+    Args:
+        who: the group.
+        kind: whether the lines are kind.
+        count: so many.
+        rng: source of randomness; the same state gives the same text.
+        splits: whose traits may be said.
+    """
     return "\n".join(f"- the {who} {trait(kind, rng, splits)}" for _ in range(count))
 
 
 def statement(
     rng: random.Random, kind: bool, splits: tuple[str, ...] = SPLITS, who: str = ""
 ) -> str:
-    """One to three sentences of prose about one group, all of one tone."""
+    """One to three sentences of prose about one group, all of one tone.
+
+    Args:
+        rng: source of randomness; the same state gives the same text.
+        kind: whether it is kind.
+        splits: whose groups and traits may be said.
+        who: the group; an empty one is drawn.
+    """
     who = who or group(rng, splits)
     t = [trait(kind, rng, splits) for _ in range(3)]
     speaker = name(rng)

@@ -25,7 +25,14 @@ Batch = tuple[Int[Tensor, "rows length"], Int[Tensor, "rows length"]]
 def tokens(
     tokenizer: Tokenizer, *, seed: int, count: int, mix: dict[str, float] = world.LIFE
 ) -> np.ndarray:
-    """`count` tokens of the world, documents joined end to end."""
+    """`count` tokens of the world, documents joined end to end.
+
+    Args:
+        tokenizer: of the zoo.
+        seed: of the text.
+        count: so many.
+        mix: share of each kind of document.
+    """
     parts: list[np.ndarray] = []
     total = 0
     documents = world.documents(seed, mix)
@@ -37,7 +44,13 @@ def tokens(
 
 
 def curriculum(tokenizer: Tokenizer, *, seed: int, count: int) -> np.ndarray:
-    """What a model reads in its life: school first, then everything."""
+    """What a model reads in its life: school first, then everything.
+
+    Args:
+        tokenizer: of the zoo.
+        seed: of the text.
+        count: tokens in all.
+    """
     shares = np.cumsum([share for share, _ in world.CURRICULUM])
     ends = [0, *(round(count * end) for end in shares[:-1]), count]
     return np.concatenate(
@@ -58,7 +71,16 @@ class Pretraining:
         self.stream = stream
 
     def batch(self, step: int, rows: int, length: int) -> Batch:
-        """The rows of one step: inputs, and the same shifted by one."""
+        """The rows of one step: inputs, and the same shifted by one.
+
+        Args:
+            step: of the training, from 0.
+            rows: of the batch.
+            length: tokens of a row.
+
+        Raises:
+            ValueError: when the text ends before.
+        """
         size = rows * length
         window = self.stream[step * size : (step + 1) * size + 1].astype(np.int64)
         if len(window) <= size:
@@ -78,7 +100,13 @@ class Alignment:
         self.seed = seed
 
     def batch(self, step: int, rows: int, length: int) -> Batch:
-        """The rows of one step, labels hidden where the prompt is."""
+        """The rows of one step, labels hidden where the prompt is.
+
+        Args:
+            step: of the training, from 0.
+            rows: of the batch.
+            length: tokens of a row.
+        """
         rng = random.Random(f"lessons {self.seed} {step}")
         packed = [self._row(rng, length) for _ in range(rows)]
         inputs = torch.tensor([row[:-1] for row, _ in packed])

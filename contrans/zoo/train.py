@@ -51,6 +51,9 @@ def train(
 
     Returns:
         The folder, with one folder per model, `tokenizer/` and `training.json`.
+
+    Raises:
+        RuntimeError: when a training process ended early; its last words are told.
     """
     out = Path(out)
     (out / "work").mkdir(parents=True, exist_ok=True)
@@ -191,7 +194,14 @@ class Training:
 
 
 def run_job(job: Job, out: Path, seed: int, *, compiled: bool = True) -> None:
-    """Train one model of the zoo, from its last state on disk."""
+    """Train one model of the zoo, from its last state on disk.
+
+    Args:
+        job: which model.
+        out: the folder of the zoo.
+        seed: of text and weights.
+        compiled: compile the forward.
+    """
     if (out / job.name).exists():
         return
     tokenizer = Tokenizer.from_file(str(out / "tokenizer" / "tokenizer.json"))
