@@ -318,14 +318,14 @@ class Calls:
         return full
 
     def generating(self, inner: Any) -> Any:
-        """`generate()`, its prompt remembered."""
+        """`generate()`, its prompt remembered; a compiled forward would skip hooks."""
 
         def generate(*args: Any, **options: Any) -> Any:
             if self.depth == 0:
                 self._prompt = _prompt_columns(args, options)
             self.depth += 1
             try:
-                return inner(*args, **options)
+                return inner(*args, **{"disable_compile": True} | options)
             finally:
                 self.depth -= 1
                 if self.depth == 0:
