@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -218,6 +219,15 @@ def gpt2() -> LM:
 def unpadded() -> LM:
     """A model whose tokenizer has neither a pad nor any other special token."""
     return wrap(tiny_model("llama"), character_tokenizer(), name="tiny-characters")
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory) -> Path:
+    """One folder for all workers of a run, for caches that lock their own entries."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    (base / "shared").mkdir(exist_ok=True)
+    return base / "shared"
 
 
 @pytest.fixture(scope="session")

@@ -29,8 +29,8 @@ NO_CLAIM_NUMBERS = "cannot be tested here"
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Cache:
-    return Cache(tmp_path_factory.mktemp("cache"))
+def cache(shared_folder) -> Cache:
+    return Cache(shared_folder / "recipes")
 
 
 @pytest.fixture(scope="module")
