@@ -21,14 +21,15 @@ from contrans.core.version import __version__
 from contrans.evaluation import Measurement
 from contrans.evaluation.fluency import Fluency
 from contrans.evaluation.measure import Measurable, Measurements
-from contrans.evaluation.paired import (
+from contrans.evaluation.statistics import (
     CONFIDENCE,
-    Difference,
+    POWER,
+    Estimate,
+    detectable,
     holm,
+    mean,
     paired,
-    prompts_to_decide,
-    ratio_of_perplexities,
-    single,
+    perplexity_ratio,
 )
 from contrans.models import LM
 from contrans.stages import Stages
@@ -63,8 +64,9 @@ class Outcome:
     """Two-sided, after Holm's correction over all tasks."""
     verdict: str
     """"better", "worse" or "no difference": B against A."""
-    needed: int | None
-    """Prompts that would show a difference of this size; None where there is none."""
+    detectable: float
+    """The true difference (for texts the ratio) that so many prompts show with
+    probability 0.8 at the level of the verdict."""
     said: str
 
 
@@ -117,7 +119,7 @@ def compare_ab(
         tasks: tasks, or `Fluency` for perplexity on texts.
         generations: how many prompts both sides continue, side by side.
         prompts: for the generations; without them, the first prompts of the tasks.
-        seed: of the bootstrap.
+        seed: by which concepts were split; noted in the result.
         confidence: of the intervals; the verdict is made at the same level.
         cache: folder of finished measurements, by which an interrupted comparison goes
             on; None uses `$CONTRANS_CACHE` or `~/.cache/contrans`.
@@ -147,7 +149,7 @@ def compare_ab(
             gc.collect()
             lm = load_spec(arm.model, trust_remote_code=trust_remote_code)
         sides.append(_measure(arm, lm, tasks, chosen, measurements, stages))
-    outcomes = _judge(a, b, tasks, sides, seed=seed, confidence=confidence)
+    outcomes = _judge(a, b, tasks, sides, confidence=confidence)
     written = [
         {"prompt": prompt, "a": one, "b": two}
         for prompt, one, two in zip(
@@ -206,28 +208,25 @@ def _judge(
     tasks: Sequence[Measurable],
     sides: Sequence[_Side],
     *,
-    seed: int,
     confidence: float,
 ) -> list[Outcome]:
-    options = {"seed": seed, "confidence": confidence}
-    gaps: list[Difference] = []
-    scores: list[tuple[Difference, Difference]] = []
+    gaps: list[Estimate] = []
+    scores: list[tuple[Estimate, Estimate]] = []
     for task in tasks:
         first, second = (side.found[task.name] for side in sides)
         if isinstance(task, Fluency):
             units = _units(first, second, sides[0].lengths[task.name])
-            gaps.append(ratio_of_perplexities(units[1], units[0], **options))
+            gaps.append(perplexity_ratio(units[1], units[0], confidence=confidence))
             alone = [
-                ratio_of_perplexities(s, [(0.0, n) for _, n in s], **options)
+                perplexity_ratio(s, [(0.0, n) for _, n in s], confidence=confidence)
                 for s in units
             ]
             scores.append((alone[0], alone[1]))
             continue
-        gaps.append(paired(second.values, first.values, **options))
-        alone = [single(side.values, **options) for side in (first, second)]
-        scores.append((alone[0], alone[1]))
-    neutral = [1.0 if isinstance(task, Fluency) else 0.0 for task in tasks]
-    adjusted = holm([gap.p(at) for gap, at in zip(gaps, neutral, strict=True)])
+        x, y = first.values, second.values
+        gaps.append(paired(y, x, confidence=confidence))
+        scores.append((mean(x, confidence=confidence), mean(y, confidence=confidence)))
+    adjusted = holm([gap.p() for gap in gaps])
     alpha = 1 - confidence
     return [
         _outcome(
@@ -263,8 +262,8 @@ def _outcome(
     labels: tuple[str, str],
     task: Measurable,
     measured: Sequence[Measurement],
-    gap: Difference,
-    scores: tuple[Difference, Difference],
+    gap: Estimate,
+    scores: tuple[Estimate, Estimate],
     p: float,
     alpha: float,
     m: int,
@@ -275,7 +274,7 @@ def _outcome(
     verdict = "no difference"
     if p < alpha and change != 0:
         verdict = "better" if up == task.higher_is_better else "worse"
-    needed = prompts_to_decide(change, gap.spread, alpha=alpha / m)
+    shown = detectable(gap, alpha=alpha / m)
     a, b = labels
     metric = measured[0].metric or task.metric
     if text and measured[0].tokenizer != measured[1].tokenizer:
@@ -290,29 +289,26 @@ def _outcome(
         difference=_three(gap),
         p=p,
         verdict=verdict,
-        needed=needed,
-        said=_sentence(a, b, task.name, verdict, gap.n, needed),
+        detectable=float(np.exp(shown)) if text else shown,
+        said=_sentence((a, b), task.name, verdict, gap, shown),
     )
 
 
-def _three(found: Difference) -> dict[str, float]:
+def _three(found: Estimate) -> dict[str, float]:
     return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def _sentence(
-    a: str, b: str, task: str, verdict: str, n: int, needed: int | None
+    labels: tuple[str, str], task: str, verdict: str, gap: Estimate, shown: float
 ) -> str:
+    """The verdict; where it is "no difference", what so many prompts could have shown."""
+    a, b = labels
+    caution = f" ({gap.caution})" if gap.caution else ""
     if verdict != "no difference":
-        more = f" (about {needed} would do)" if needed is not None else ""
-        return f"{task}: {b} is {verdict} than {a} at {n} prompts{more}"
-    if needed is None:
-        return f"{task}: no difference at {n} prompts, and none to be decided"
-    if needed <= n:
-        return (
-            f"{task}: no difference at {n} prompts; close, so try twice as many: "
-            f"about {needed} usually show a difference of this size"
-        )
+        return f"{task}: {b} is {verdict} than {a} at {gap.n} prompts{caution}"
+    size = f"a ratio of {np.exp(shown):.3f}" if gap.ratio else f"{shown:.3f}"
     return (
-        f"{task}: no difference at {n} prompts; about {needed} would decide it, if the "
-        "true difference is the one seen"
+        f"{task}: no difference at {gap.n} prompts{caution}; so many show a true "
+        f"difference of {size} in about {POWER:.0%} of runs, and half of that takes four "
+        "times as many"
     )

@@ -45,7 +45,7 @@ checks:
     ratio: {max: 1.2}
   - {model: m, task: [t], score: {max: 0.5}}
 """
-PLACE = Place("m", "v", "t", sign=1.0, seed=0, confidence=0.95)
+PLACE = Place("m", "v", "t", sign=1.0, confidence=0.95)
 
 
 def measured(values, items="same", **fields) -> Measurement:

@@ -1,4 +1,4 @@
-"""Perplexity and intervals."""
+"""Perplexity."""
 
 import math
 import sys
@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from contrans.control import Steer
-from contrans.evaluation import bootstrap, paired_difference, perplexity
+from contrans.evaluation import perplexity
 from contrans.evaluation.fluency import windows
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -18,8 +18,6 @@ from eval_models import one_by_one, word_lm
 
 RATIO = 1e-4
 """Relative tolerance for perplexities from float32 logits."""
-COVERED = 0.9
-"""A 95% interval should hold the mean at least so often in 100 trials of n = 50."""
 
 
 def by_hand(lm, texts):
@@ -128,64 +126,3 @@ def test_characters_and_a_small_context(unpadded):
     found = perplexity(unpadded, ["the dog went home " * 30])
     assert found.tokens == 18 * 30 - 1
     assert found.stderr > 0
-
-
-# Intervals
-
-
-def test_the_interval_covers_the_mean():
-    drawn = np.random.default_rng(0)
-    held = 0
-    for trial in range(100):
-        mean, low, high = bootstrap(drawn.normal(2.0, 1.0, 50), seed=trial)
-        assert low < mean < high
-        held += low <= 2.0 <= high
-    assert held >= 100 * COVERED
-
-
-def test_the_interval_is_near_the_textbook_one():
-    values = np.random.default_rng(1).normal(0.0, 1.0, 400)
-    mean, low, high = bootstrap(values)
-    wide = 1.96 * values.std(ddof=1) / 20
-    assert (low, high) == pytest.approx((mean - wide, mean + wide), abs=wide / 5)
-
-
-def test_the_seed_decides():
-    values = np.random.default_rng(1).random(30)
-    assert bootstrap(values, seed=3) == bootstrap(values, seed=3)
-    assert bootstrap(values, seed=3) != bootstrap(values, seed=4)
-
-
-def test_equal_values_get_an_honest_interval():
-    assert bootstrap(np.full(9, 0.3)) == pytest.approx((0.3, 0.3, 0.3))
-    mean, low, high = bootstrap(np.zeros(60))
-    assert (mean, low) == (0.0, 0.0)
-    assert 0.04 < high < 0.07
-    assert bootstrap(np.ones(60)) == pytest.approx((1.0, 1 - high, 1.0))
-    with pytest.raises(ValueError, match="no values to average"):
-        bootstrap(np.array([]))
-    with pytest.raises(ValueError, match="1 of 2 values are NaN"):
-        bootstrap(np.array([1.0, np.nan]))
-
-
-def test_pairing_removes_what_the_items_share():
-    drawn = np.random.default_rng(2)
-    base = drawn.normal(0.0, 5.0, 80)
-    better = base + drawn.normal(0.5, 0.1, 80)
-    mean, low, high = paired_difference(better, base)
-    assert 0.4 < low < mean < high < 0.6
-    back = paired_difference(base, better)
-    assert back[0] == pytest.approx(-mean)
-    assert paired_difference(base, base) == (0.0, 0.0, 0.0)
-    with pytest.raises(ValueError, match="80 and 3 values cannot be paired"):
-        paired_difference(base, base[:3])
-
-
-def test_equal_changes_of_right_and_wrong_are_not_certain():
-    zeros, ones = np.zeros(20), np.ones(3)
-    value, low, high = paired_difference(zeros, zeros)
-    assert value == 0.0
-    assert -0.2 < low < 0 < high < 0.2
-    value, low, high = paired_difference(ones, np.zeros(3))
-    assert (value, high) == (1.0, 1.0)
-    assert low < 0.5

@@ -136,13 +136,17 @@ def test_the_table_shows_n_chance_intervals_and_perplexity(llama, texts):
     task = LikelihoodTask(PAIRS, name="a|b")
     controls = {"base": NoControl(), "other": NoControl()}
     table = evaluate(llama, task, controls, perplexity_texts=texts).to_markdown()
+    table, said = table.split("\n\n")
+    assert said == (
+        "- a|b: only 4 items: fewer than 20 are too few for a firm interval"
+    )
     lines = table.splitlines()
     assert len(lines) == 4
     for word in ("95%", "n", "chance", "perplexity", "change from base"):
         assert word in lines[0]
     assert "a\\|b: positive preferred" in lines[2]
     assert "| 4 | 0.500 |" in lines[2]
-    assert "+0.000 [-0.500, +0.500]" in lines[3]  # of 4 items, none changed
+    assert "+0.000 [-0.490, +0.490]" in lines[3]  # of 4 items, none changed
     assert "(1.000)" in lines[3]
 
 

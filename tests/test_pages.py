@@ -39,7 +39,7 @@ def comparison() -> Comparison:
         difference=change,
         p=0.0,
         verdict="better",
-        needed=None,
+        detectable=0.2,
         said="said",
     )
     written = {"prompt": "p", "a": "one", "b": "two"}

@@ -93,7 +93,7 @@ def test_estimates_are_those_of_an_independent_computation():
     assert found.low == pytest.approx(gaps.mean() - 1.96 * error, abs=0.02)
     assert found.high == pytest.approx(gaps.mean() + 1.96 * error, abs=0.02)
     assert average([0.0] * 60).high == pytest.approx(
-        binomtest(0, 60).proportion_ci().high
+        binomtest(0, 60).proportion_ci(method="wilson").high
     )
 
 
@@ -101,6 +101,17 @@ def test_pooled_groups_weigh_by_their_items_and_turn_with_the_sign():
     pairs = [([1, 1, 1, 0], [0, 0, 0, 0]), ([0, 0], [1, 0])]
     assert pooled(pairs).value == pytest.approx(2 / 6)
     assert pooled(pairs, sign=-1).value == pytest.approx(-2 / 6)
+
+
+def test_pooled_groups_keep_a_prompt_together():
+    one = [1.0, 0.0, 1.0, 0.0] * 10, [0.0, 1.0] * 20
+    alone = pooled([one])
+    assert pooled([one, one, one]) == alone  # three times the same is no more
+    names = ["a", "b"] * 20
+    assert pooled([one], [names]).n == 2
+    apart_ = pooled([one, one], [range(40), range(40, 80)])
+    assert (apart_.n, apart_.value) == (80, alone.value)
+    assert apart_.high < alone.high
 
 
 def test_the_ratio_of_perplexities_weighs_tokens():

@@ -13,14 +13,15 @@ from typing import Literal
 from contrans.checks.suite import Bound, Controls
 from contrans.evaluation import Measurement
 from contrans.evaluation.fluency import FLUENCY
-from contrans.evaluation.paired import (
-    Difference,
+from contrans.evaluation.statistics import (
+    Estimate,
     holm,
+    mean,
     paired,
-    ratio_of_perplexities,
-    single,
+    perplexity_ratio,
     unpaired,
 )
+from contrans.report.format import equals_p
 
 Status = Literal["pass", "fail", "undecided"]
 ROUNDING = 1e-4
@@ -56,7 +57,6 @@ class Place:
     task: str
     sign: float
     """1 where more is better, else -1."""
-    seed: int
     confidence: float
 
 
@@ -92,18 +92,18 @@ def _side(right: bool, wrong: bool) -> Status:
 
 def _estimate(
     place: Place, kind: str, now: Measurement, base: Measurement | None
-) -> Difference:
-    options = {"seed": place.seed, "confidence": place.confidence}
+) -> Estimate:
+    level = place.confidence
     if now.losses:
         alone = [(0.0, count) for _, count in now.losses]  # a perplexity of one
         against = base.losses if kind == "ratio" and base is not None else alone
-        return ratio_of_perplexities(now.losses, against, **options)
+        return perplexity_ratio(now.losses, against, confidence=level)
     if kind == "score" or base is None:
-        return single(now.values, **options)
+        return mean(now.values, confidence=level)
     return _gain(place, now, base)
 
 
-def _gain(place: Place, now: Measurement, then: Measurement) -> Difference:
+def _gain(place: Place, now: Measurement, then: Measurement) -> Estimate:
     """Now minus then, a gain above zero; paired where the items are the same.
 
     Where less is better the sides are swapped, so that scores stay as they are and
@@ -114,7 +114,7 @@ def _gain(place: Place, now: Measurement, then: Measurement) -> Difference:
         sides.reverse()
     same = now.items == then.items and len(now.values) == len(then.values)
     compare = paired if same else unpaired
-    return compare(*sides, seed=place.seed, confidence=place.confidence)
+    return compare(*sides, confidence=place.confidence)
 
 
 def judge_controls(
@@ -173,7 +173,7 @@ def judge_baseline(
         tolerance: changes for the worse up to this are none.
     """
     unlike = [_unlike(*sides) for sides in zip(now, before, strict=True)]
-    compared: Mapping[int, Difference] = {
+    compared: Mapping[int, Estimate] = {
         i: _change(place, new, old)
         for i, ((place, _), new, old) in enumerate(
             zip(places, now, before, strict=True)
@@ -194,7 +194,7 @@ def judge_baseline(
             continue
         found, p = compared[i], adjusted[i]
         status = "fail" if p < (1 - place.confidence) / 2 else "pass"
-        said = f"p = {p:.4f} after Holm's correction over {len(compared)}"
+        said = f"{equals_p(p)} after Holm's correction over {len(compared)}"
         if not found.paired:
             said += "; other items than in the baseline, so not paired"
         cases.append(_case(place, asked, status, now[i].metric, found, said))
@@ -214,17 +214,14 @@ def _unlike(new: Measurement, old: Measurement | None) -> str | None:
     return None
 
 
-def _change(place: Place, new: Measurement, old: Measurement) -> Difference:
+def _change(place: Place, new: Measurement, old: Measurement) -> Estimate:
     """The gain since then; for texts now divided by then."""
     if new.losses:
-        options = {"seed": place.seed, "confidence": place.confidence}
-        return ratio_of_perplexities(new.losses, old.losses, **options)
+        return perplexity_ratio(new.losses, old.losses, confidence=place.confidence)
     return _gain(place, new, old)
 
 
-def _p_worse(
-    found: Difference, either: bool, tolerance: float, *, texts: bool
-) -> float:
+def _p_worse(found: Estimate, either: bool, tolerance: float, *, texts: bool) -> float:
     """One-sided p-value of "it is not worse by more than the tolerance"."""
     tolerance = max(tolerance, ROUNDING)
     if texts:
@@ -241,10 +238,12 @@ def _case(
     bound: str,
     status: Status,
     metric: str,
-    found: Difference | None,
+    found: Estimate | None,
     said: str = "",
 ) -> Case:
     value, low, high = (found.value, found.low, found.high) if found else (None,) * 3
+    if found is not None and found.caution:
+        said = "; ".join(filter(None, (said, found.caution)))
     return Case(
         place.model,
         place.vector,

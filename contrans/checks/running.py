@@ -245,7 +245,7 @@ def _sign(spec: TaskSpec, task: Measurable) -> float:
 
 def _place(run: _Run, model: str, vector: str | None, task: str) -> Place:
     sign = _sign(run.suite.tasks[task], run.tasks[task])
-    return Place(model, vector, task, sign, run.suite.seed, run.suite.confidence)
+    return Place(model, vector, task, sign, run.suite.confidence)
 
 
 def _judge(run: _Run, check: Check) -> Iterator[Case]:

@@ -223,7 +223,7 @@ class Suite(Part):
 
     name: str = "contrans"
     seed: int = 0
-    """Of the bootstrap."""
+    """Read for suites written earlier: intervals draw nothing any more."""
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     undecided: Undecided = "warn"
     """What an interval that holds the bound counts as."""

@@ -55,7 +55,7 @@ def check(
 ) -> None:
     r"""Run a suite of checks on concepts: effects, side effects, perplexity, controls.
 
-    Tolerances come from the paired bootstrap interval: a bound fails only where the
+    Tolerances come from the paired interval: a bound fails only where the
     whole interval is on its wrong side, so that noise does not fail a build.
     Measurements are cached; after an interruption the same command goes on.
     Exit code: 0 passed, 1 failed, 2 the suite could not be run.

@@ -94,9 +94,9 @@ def compare(
 ) -> None:
     r"""Is B better than A? The same prompts under both, and a verdict with its size.
 
-    Says "better", "worse" or "no difference at n prompts" by paired bootstrap, and how
-    many prompts would decide it. Several tasks are corrected together (Holm). The same
-    command goes on after an interruption.
+    Says "better", "worse" or "no difference at n prompts" by paired intervals, and which
+    difference so many prompts can show. Several tasks are corrected together (Holm). The
+    same command goes on after an interruption.
 
     Examples:
       contrans compare none contrans-demo --model zoo/large --concept anger

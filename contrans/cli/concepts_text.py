@@ -146,7 +146,7 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
     ]
     title = f"{metrics['metric']} on {metrics['n']} {metrics['split']} prompts"
     head = ["", metrics["metric"], "against no edit", "perplexity ratio"]
-    return f"{title}; 95% bootstrap intervals\n{table(head, rows)}"
+    return f"{title}; 95% intervals\n{table(head, rows)}"
 
 
 def _ratio(value: float | None) -> str:

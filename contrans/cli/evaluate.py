@@ -89,7 +89,7 @@ def evaluate(
     r"""Measure a model with and without vectors, on prompts no vector was made from.
 
     Each --steer is a row of its own, beside no edit and a random vector of the same
-    length; intervals are 95% bootstrap intervals. The baselines of the paper are rows
+    length; intervals are at 95%. The baselines of the paper are rows
     too: proxy-tuning (--expert, --anti-expert), an --instruction, an --aligned model.
     Measurements are cached; after an interruption the same command goes on.
 

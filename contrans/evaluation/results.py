@@ -13,14 +13,14 @@ from contrans.cache import Cache
 from contrans.edits import Control
 from contrans.evaluation.fluency import Perplexity, summary
 from contrans.evaluation.measure import measure, steps
-from contrans.evaluation.statistics import bootstrap, paired_difference
+from contrans.evaluation.statistics import Estimate, mean, paired
 from contrans.evaluation.task import Measurement, Task
 from contrans.models import LM
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A mean with its 95% bootstrap interval."""
+    """A mean with its 95% interval."""
 
     value: float
     low: float
@@ -145,7 +145,7 @@ def evaluate(
         perplexity_texts: neutral texts; None leaves perplexity out.
         baseline: the control to which the others are compared, item by item; None
             takes the first.
-        seed: for the bootstrap.
+        seed: noted in the results, for whoever drew items or vectors by it.
         cache: of finished measurements, by which an interrupted call goes on; None
             keeps nothing.
         progress: called with (pieces done, pieces in all).
@@ -189,14 +189,21 @@ def evaluate(
         read = measure(None, lm, values, texts, cache=cache, step=advance)
         fluency = {n: summary(m.losses) for n, m in zip(names, read, strict=True)}
     rows = [
-        _row(name, task, found, fluency, baseline, seed)
+        _row(name, task, found, fluency, baseline)
         for task in tasks or [None]
         for name in controls
     ]
     notes = {
-        f"{task}: {note}": None for (task, _), m in found.items() for note in m.notes
+        f"{task}: {note}": None
+        for (task, _), m in found.items()
+        for note in (*m.notes, mean(m.values).caution)
+        if note
     }
     return Results(lm.name, lm.fingerprint, baseline, seed, tuple(rows), tuple(notes))
+
+
+def _interval_of(found: Estimate) -> Interval:
+    return Interval(found.value, found.low, found.high)
 
 
 def _row(
@@ -205,7 +212,6 @@ def _row(
     found: Mapping[tuple[str, str], Measurement],
     fluency: Mapping[str, Perplexity],
     baseline: str,
-    seed: int,
 ) -> Row:
     here, base = fluency.get(control), fluency.get(baseline)
     ratio = here.value / base.value if here and base else None
@@ -214,9 +220,7 @@ def _row(
     measured, before = found[task.name, control], found[task.name, baseline]
     difference = None
     if control != baseline:
-        difference = Interval(
-            *paired_difference(measured.values, before.values, seed=seed)
-        )
+        difference = _interval_of(paired(measured.values, before.values))
     return Row(
         control=control,
         task=task.name,
@@ -224,7 +228,7 @@ def _row(
         n=len(measured.values),
         chance=task.chance,
         higher_is_better=task.higher_is_better,
-        score=Interval(*bootstrap(measured.values, seed=seed)),
+        score=_interval_of(mean(measured.values)),
         difference=difference,
         extra={key: float(np.mean(value)) for key, value in measured.extra.items()},
         perplexity=here,

@@ -134,7 +134,7 @@ def _effect(report: Facts, vectors: Sequence[ConceptVector], results: Facts) -> 
         f"Measured on the unbaked model with the edit applied by a hook: "
         f"{_line(task.get('metric', 'value'))} on {task.get('n', '?')} "
         f"{_line(task.get('split', ''))} prompts of {_line(task.get('name', ''))} "
-        f"(chance {_number(task.get('chance'))}), 95% bootstrap intervals.",
+        f"(chance {_number(task.get('chance'))}), 95% intervals.",
         _effect_table(rows),
     ]
     if task.get("protocol") == "paper":

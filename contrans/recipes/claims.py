@@ -3,18 +3,18 @@
 A claim says that a quantity lies in a region: above a bound, below one, or between two.
 Its 95% interval decides. Inside the region: supported. Outside it: not supported.
 Across a bound: undecided. Quantities are differences between conditions over the same
-items (paired bootstrap), ratios of perplexities over the same texts, or means.
+items, ratios of perplexities over the same texts, or means; all from
+`evaluation.statistics`. Scores of the same prompt under several targets are one item.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from math import inf, isinf
 from typing import Any, Literal
 
 import numpy as np
 
-from contrans.evaluation import bootstrap
-from contrans.evaluation.paired import paired, ratio_of_perplexities, unpaired
+from contrans.evaluation import statistics
 from contrans.report.format import MISSING
 
 Verdict = Literal["supported", "not supported", "undecided"]
@@ -29,6 +29,8 @@ class Estimate:
     low: float
     high: float
     n: int
+    caution: str = ""
+    """Why the interval should not be leant on; empty where it may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ def judge(
         verdict = "supported"
     elif estimate.high < above or estimate.low > below:
         verdict = "not supported"
+    if estimate.caution:
+        how = f"{how} ({estimate.caution})"
     return Claim(text, where, verdict, estimate, region(above, below), how)
 
 
@@ -113,66 +117,74 @@ def region(above: float, below: float) -> str:
     return f"below {below:g}" if isinf(above) else f"between {above:g} and {below:g}"
 
 
-def average(values: Numbers, *, seed: int = 0) -> Estimate:
+Labels = Sequence[Hashable]
+"""One per item: its prompt. Items of one prompt are one unit."""
+
+
+def average(values: Numbers, labels: Labels | None = None) -> Estimate:
     """The mean of some items."""
-    found = np.asarray(values, dtype=np.float64)
-    return Estimate(*bootstrap(found, seed=seed), len(found))
+    return _estimate(statistics.mean(_array(values), groups=labels))
 
 
-def difference(a: Numbers, b: Numbers, *, seed: int = 0) -> Estimate:
+def difference(a: Numbers, b: Numbers, labels: Labels | None = None) -> Estimate:
     """Mean of `a - b` over the same items.
 
     Args:
-        a: one score an item.
-        b: the same items again.
-        seed: of the bootstrap.
+        a: one number per item.
+        b: the same items under the other condition.
+        labels: one per item, where items share prompts.
     """
-    one, other = (np.asarray(x, dtype=np.float64) for x in (a, b))
-    found = paired(one, other, seed=seed)
-    return Estimate(found.value, found.low, found.high, found.n)
+    return _estimate(statistics.paired(_array(a), _array(b), groups=labels))
 
 
 def pooled(
-    pairs: Sequence[tuple[Numbers, Numbers]], *, sign: float = 1.0, seed: int = 0
+    pairs: Sequence[tuple[Numbers, Numbers]],
+    labels: Sequence[Labels] | None = None,
+    *,
+    sign: float = 1.0,
 ) -> Estimate:
     """Mean of `a - b` over the items of several groups together, times a sign.
 
     Args:
-        pairs: (a, b) of each group.
-        sign: by which the difference is multiplied.
-        seed: of the bootstrap.
+        pairs: per group, the items under two conditions.
+        labels: per group, one label per item; a prompt that several groups share stays
+            together. None says that every group has the same items in the same order.
+        sign: 1, or -1 to turn the difference round.
 
     Example:
         >>> pooled([([1, 1], [0, 0]), ([0, 1], [0, 0])]).value
         0.75
+        >>> pooled([([1, 1], [0, 0]), ([0, 1], [0, 0])]).n
+        2
     """
-    one = np.concatenate([np.asarray(a, dtype=np.float64) for a, _ in pairs])
-    other = np.concatenate([np.asarray(b, dtype=np.float64) for _, b in pairs])
+    one = np.concatenate([_array(a) for a, _ in pairs])
+    other = np.concatenate([_array(b) for _, b in pairs])
+    if labels is None:
+        labels = [range(len(a)) for a, _ in pairs]
     if sign < 0:
         one, other = other, one
-    return difference(one, other, seed=seed)
+    return difference(one, other, [label for group in labels for label in group])
 
 
-def apart(a: Numbers, b: Numbers, *, seed: int = 0) -> Estimate:
-    """Mean of `a` minus mean of `b`, over different items.
-
-    Args:
-        a: one score an item.
-        b: the same of other items.
-        seed: of the bootstrap.
-    """
-    one, other = (np.asarray(x, dtype=np.float64) for x in (a, b))
-    found = unpaired(one, other, seed=seed)
-    return Estimate(found.value, found.low, found.high, found.n)
+def apart(a: Numbers, b: Numbers) -> Estimate:
+    """Mean of `a` minus mean of `b`, over different items."""
+    return _estimate(statistics.unpaired(_array(a), _array(b)))
 
 
-def ratio(a: Any, b: Any, *, seed: int = 0) -> Estimate:
+def ratio(a: Any, b: Any, labels: Labels | None = None) -> Estimate:
     """Perplexity under `a` over that under `b`, on the same texts.
 
     Args:
         a: per text, (negative log-likelihood, tokens).
         b: the same texts under the other condition.
-        seed: for resampling.
+        labels: one per text, where several targets read the same ones.
     """
-    found = ratio_of_perplexities(a, b, seed=seed)
-    return Estimate(found.value, found.low, found.high, found.n)
+    return _estimate(statistics.perplexity_ratio(a, b, groups=labels))
+
+
+def _array(values: Numbers) -> np.ndarray:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _estimate(found: statistics.Estimate) -> Estimate:
+    return Estimate(found.value, found.low, found.high, found.n, found.caution)

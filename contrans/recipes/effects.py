@@ -39,6 +39,8 @@ class Group:
     label: str
     lines: tuple[Line, ...]
     published: str | None = None
+    prompts: tuple[str, ...] = ()
+    """Of the items: groups that share a prompt are not independent of each other."""
 
     def __getitem__(self, name: str) -> Measurement:
         """What the line of that name measured."""
@@ -117,7 +119,8 @@ def measure_group(
     plain = [line for line in lines if line.kind != "control"]
     control = [line for line in lines if line.kind == "control"]
     control.sort(key=lambda line: -sign * (line.strongest or line.found).mean)
-    return Group(label, (*plain, *control), published)
+    prompts = task.texts[: len(base.values)]
+    return Group(label, (*plain, *control), published, prompts)
 
 
 def mean_of(draws: Sequence[Measurement]) -> Measurement:
@@ -224,12 +227,9 @@ def gain(
         other: the line it is compared with.
         sign: -1.0 where lower is better.
     """
-    pairs = [
-        (group[one].values, group[other].values)
-        for group in groups
-        if group.has(one) and group.has(other)
-    ]
-    return pooled(pairs, sign=sign)
+    both = [group for group in groups if group.has(one) and group.has(other)]
+    pairs = [(group[one].values, group[other].values) for group in both]
+    return pooled(pairs, [group.prompts for group in both], sign=sign)
 
 
 def beyond_controls(groups: Sequence[Group], one: str, *, sign: float) -> Estimate:
@@ -240,7 +240,8 @@ def beyond_controls(groups: Sequence[Group], one: str, *, sign: float) -> Estima
         one: a line.
         sign: -1.0 where lower is better.
     """
-    return pooled([(g[one].values, g.strongest.values) for g in groups], sign=sign)
+    pairs = [(group[one].values, group.strongest.values) for group in groups]
+    return pooled(pairs, [group.prompts for group in groups], sign=sign)
 
 
 def notes_of(groups: Sequence[Group], subject: Subject | None = None) -> list[str]:

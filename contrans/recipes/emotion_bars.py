@@ -94,11 +94,12 @@ def _logits(groups: list[Group], shown: list[str]) -> Table:
 def _claims(groups: list[Group], names: list[str], where: str) -> list[Claim]:
     weak, strong = names
     base = [v for group in groups for v in group[BASE].values]
+    prompts = [text for group in groups for text in group.prompts]
     return [
         judge(
             "without a vector, false positives are rare",
             where,
-            average(base),
+            average(base, prompts),
             below=FALSE_POSITIVES,
             how="share of other scenarios that get the emotion's name, pooled",
         ),

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from sklearn.decomposition import PCA
 
 from contrans.data import EMOTIONS
-from contrans.recipes.claims import average, judge, pooled
+from contrans.recipes.claims import average, difference, judge
 from contrans.recipes.effects import from_planted, gain, measure_group
 from contrans.recipes.lab import Lab
 from contrans.recipes.planting import Route, best, controls
@@ -104,7 +104,7 @@ def run(lab: Lab) -> Sheet:
             judge(
                 "more than any random vector or shuffled map moves them",
                 "ours",
-                pooled([(moved, control)]),
+                difference(moved, control),
                 above=0,
                 how="the same minus that of the strongest control of equal length",
             ),

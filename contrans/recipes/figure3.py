@@ -23,8 +23,10 @@ def run(lab: Lab) -> Sheet:
     moved: dict[str, list[Measurement]] = {str(m): [] for m in models}
     control: dict[str, list[Measurement]] = {str(m): [] for m in models}
     strengths: dict[str, list[float]] = {str(m): [] for m in models}
+    prompts: list[str] = []
     for name in EMOTIONS:
         subject = emotion(lab.plan, name, lab.limit)
+        prompts += subject.test_task.texts
         for model in models:
             route = Route(final, model)
             planted = best(lab, route, subject, tried=1)
@@ -41,9 +43,9 @@ def run(lab: Lab) -> Sheet:
     change = {n: _change(base[n], moved[n]) for n in names}
     rows: list[tuple[Cell, ...]] = [
         (
-            *(n, average(before[n]), average(after[n])),
-            difference(after[n], before[n]),
-            average(controlled[n]),
+            *(n, average(before[n], prompts), average(after[n], prompts)),
+            difference(after[n], before[n], prompts),
+            average(controlled[n], prompts),
             float(
                 np.mean(
                     [
@@ -83,21 +85,23 @@ def run(lab: Lab) -> Sheet:
             judge(
                 "the effect of the vector grows with pretraining",
                 WHERE,
-                difference(change[last], change[first]),
+                difference(change[last], change[first], prompts),
                 above=0,
                 how=f"effect at {last} minus effect at {first}, same scenarios",
             ),
             judge(
                 "false positives decline with pretraining",
                 WHERE,
-                difference(before[first], before[last]),
+                difference(before[first], before[last], prompts),
                 above=0,
                 how=f"no edit at {first} minus no edit at {last}, same scenarios",
             ),
             judge(
                 "everywhere more than any random vector or shuffled map does",
                 "ours",
-                pooled([(after[n], controlled[n]) for n in names]),
+                pooled(
+                    [(after[n], controlled[n]) for n in names], [prompts] * len(names)
+                ),
                 above=0,
                 how="with the vector minus the strongest control, checkpoints pooled",
             ),
@@ -105,9 +109,11 @@ def run(lab: Lab) -> Sheet:
         draw=lambda: lines(
             names,
             {
-                "with the vector": [average(after[n]) for n in names],
-                "no edit (false positives)": [average(before[n]) for n in names],
-                "strongest control": [average(controlled[n]) for n in names],
+                "with the vector": [average(after[n], prompts) for n in names],
+                "no edit (false positives)": [
+                    average(before[n], prompts) for n in names
+                ],
+                "strongest control": [average(controlled[n], prompts) for n in names],
             },
             ("checkpoint", "Token Acc on other emotions"),
         ),

@@ -27,6 +27,11 @@ def run(lab: Lab) -> Sheet:
     plan = lab.plan.sizes
     assert plan is not None
     names = [str(model) for model in plan.models]
+    prompts = [
+        text
+        for name in EMOTIONS
+        for text in emotion(lab.plan, name, lab.limit).test_task.texts
+    ]
     grid: Grid = {}
     for target in plan.models:
         for source in plan.models:
@@ -41,8 +46,9 @@ def run(lab: Lab) -> Sheet:
     )
     rows: list[tuple[Cell, ...]] = []
     for (source, target), (base, after, control) in grid.items():
-        one, other, change_ = average(base), average(after), difference(after, base)
-        rows.append((source, target, one, other, change_, average(control)))
+        one, other = average(base, prompts), average(after, prompts)
+        change_ = difference(after, base, prompts)
+        rows.append((source, target, one, other, change_, average(control, prompts)))
     without = set(plan.without)
     texts = "those without concepts neither give nor receive any", "the others do both"
     inner = [v for (s, t), v in grid.items() if not {s, t} & without]
@@ -51,7 +57,7 @@ def run(lab: Lab) -> Sheet:
         judge(
             texts[1],
             WHERE,
-            pooled([(after, base) for base, after, _ in inner]),
+            pooled([(after, base) for base, after, _ in inner], [prompts] * len(inner)),
             above=0,
             how="with the vector minus no edit, all other pairs pooled",
         )
@@ -60,7 +66,10 @@ def run(lab: Lab) -> Sheet:
         judge(
             "more than any random vector or shuffled map does",
             "ours",
-            pooled([(after, control) for _, after, control in inner]),
+            pooled(
+                [(after, control) for _, after, control in inner],
+                [prompts] * len(inner),
+            ),
             above=0,
             how="with the vector minus the strongest control, the same pairs",
         )
@@ -71,7 +80,9 @@ def run(lab: Lab) -> Sheet:
             judge(
                 texts[0],
                 WHERE,
-                pooled([(after, base) for base, after, _ in outer]),
+                pooled(
+                    [(after, base) for base, after, _ in outer], [prompts] * len(outer)
+                ),
                 above=-NOTHING,
                 below=NOTHING,
                 how=f"with the vector minus no edit, pairs with {', '.join(without)}",

@@ -6,7 +6,7 @@ import numpy as np
 
 from contrans.data import EMOTIONS
 from contrans.planting import Planted
-from contrans.recipes.claims import average, judge, pooled
+from contrans.recipes.claims import average, difference, judge
 from contrans.recipes.lab import Lab
 from contrans.recipes.planting import Route, best, plant, strongest
 from contrans.recipes.subjects import Subject, emotion, first_pairs
@@ -30,8 +30,10 @@ def run(lab: Lab) -> Sheet:
     base: list[float] = []
     control: list[float] = []
     scores: dict[int, list[float]] = {}
+    prompts: list[str] = []
     for name in EMOTIONS:
         subject = emotion(lab.plan, name, lab.limit)
+        prompts += subject.test_task.texts
         every = len(subject.refine)
         main = best(lab, route, subject)
         base.extend(lab.measure(route.target, subject.test_task).values)
@@ -43,7 +45,11 @@ def run(lab: Lab) -> Sheet:
     most = counts[-1]
     few = min(counts, key=lambda c: abs(c - FEW))
     rows: list[tuple[Cell, ...]] = [
-        (count, average(scores[count]), pooled([(scores[count], scores[most])]))
+        (
+            count,
+            average(scores[count], prompts),
+            difference(scores[count], scores[most], prompts),
+        )
         for count in counts
     ]
     return Sheet(
@@ -57,8 +63,8 @@ def run(lab: Lab) -> Sheet:
                 "By number of pairs",
                 ("pairs", "Token Acc [95%]", "minus that of all pairs [95%]"),
                 (
-                    ("no edit", average(base), None),
-                    ("strongest control, all pairs", average(control), None),
+                    ("no edit", average(base, prompts), None),
+                    ("strongest control, all pairs", average(control, prompts), None),
                     *rows,
                 ),
                 ("minus that of all pairs [95%]",),
@@ -68,21 +74,21 @@ def run(lab: Lab) -> Sheet:
             judge(
                 f"{few} pairs already have the effect",
                 WHERE,
-                pooled([(scores[few], base)]),
+                difference(scores[few], base, prompts),
                 above=0,
                 how=f"vector of {few} pairs minus no edit, pooled",
             ),
             judge(
                 f"{few} pairs do more than any random vector or shuffled map",
                 "ours",
-                pooled([(scores[few], control)]),
+                difference(scores[few], control, prompts),
                 above=0,
                 how=f"vector of {few} pairs minus the strongest control, pooled",
             ),
             judge(
                 f"more pairs than {few} change little",
                 WHERE,
-                pooled([(scores[most], scores[few])]),
+                difference(scores[most], scores[few], prompts),
                 above=-STABLE,
                 below=STABLE,
                 how=f"vector of {most} pairs minus vector of {few}, pooled",
@@ -91,8 +97,10 @@ def run(lab: Lab) -> Sheet:
         draw=lambda: lines(
             [float(count) for count in counts],
             {
-                "vector of so many pairs": [average(scores[c]) for c in counts],
-                "no edit": [average(base)] * len(counts),
+                "vector of so many pairs": [
+                    average(scores[c], prompts) for c in counts
+                ],
+                "no edit": [average(base, prompts)] * len(counts),
             },
             ("pairs", "Token Acc on other emotions"),
         ),

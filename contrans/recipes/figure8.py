@@ -43,9 +43,12 @@ def run(lab: Lab) -> Sheet:
     text = "the smallest cannot tell the emotions apart at all"
     if plan.without:
         pooled = [v for name in plan.without for v in found[name].correct]
+        same = list(range(len(largest.correct))) * len(plan.without)
         how = f"accuracy of the probe in {', '.join(plan.without)}"
         claims.append(
-            judge(text, WHERE, average(pooled), below=CHANCE + NOT_AT_ALL, how=how)
+            judge(
+                text, WHERE, average(pooled, same), below=CHANCE + NOT_AT_ALL, how=how
+            )
         )
     else:
         why = "the plan names no model without concepts"

@@ -77,7 +77,7 @@ def _perplexities(groups: list[Group]) -> list[Claim]:
         judge(
             "the increase in perplexity is minimal",
             "§5.2",
-            ratio(under, _all(groups, BASE)),
+            ratio(under, _all(groups, BASE), _texts(groups)),
             below=MINIMAL,
             how="ratio of perplexities, ConTrans over no edit, texts of all targets",
         )
@@ -86,9 +86,15 @@ def _perplexities(groups: list[Group]) -> list[Claim]:
     aligned = [group for group in groups if group.has("Align-Training")]
     if not aligned:
         return [*found, untestable(text, where, "no target has an aligned version")]
-    estimate = ratio(_all(aligned, CONTRANS), _all(aligned, "Align-Training"))
+    other = _all(aligned, "Align-Training")
+    estimate = ratio(_all(aligned, CONTRANS), other, _texts(aligned))
     how = "ratio of perplexities, ConTrans over Align-Training"
     return [*found, judge(text, where, estimate, below=1, how=how)]
+
+
+def _texts(groups: list[Group]) -> list[int]:
+    """Every target reads the same texts."""
+    return [i for group in groups for i in range(len(group[BASE].losses))]
 
 
 def _all(groups: list[Group], line: str) -> Losses:

@@ -4,7 +4,7 @@ The paper takes sources of other families and finds that one whose base model is
 the target works best.
 """
 
-from contrans.recipes.claims import Claim, judge, pooled, untestable
+from contrans.recipes.claims import Claim, difference, judge, pooled, untestable
 from contrans.recipes.effects import (
     BASE,
     Group,
@@ -94,4 +94,4 @@ def _claims(group: Group, plan: Sources) -> list[Claim]:
         for names in (near, far)
     )
     how = "mean of the like sources minus mean of the unlike, question by question"
-    return [*found, judge(text, where, pooled([(one, other)]), above=0, how=how)]
+    return [*found, judge(text, where, difference(one, other), above=0, how=how)]

@@ -36,7 +36,7 @@ def run(lab: Lab) -> Sheet:
     assert plan.emotions is not None
     place = plan.emotions.targets[0].model
     route, rows = Route(plan.emotions.weak, place), []
-    named, at_random, others, agreeing = {}, {}, [], []
+    named, at_random, texts, others, agreeing = {}, {}, {}, [], []
     for name, subject in emotions(plan, lab.limit).items():
         planted = best(lab, route, subject)
         found = _shifts(lab, place, subject, planted)
@@ -45,6 +45,7 @@ def run(lab: Lab) -> Sheet:
         words = _first_tokens(lab.lm(place), subject)
         right = words[subject.answer or name]
         rest = [i for word, i in words.items() if word != subject.answer]
+        texts[name] = (*subject.test_task.texts, *subject.positives)
         named[name] = [float(right in up) for up in found["up"]]
         at_random[name] = [float(right in up) for up in other["up"]]
         others += [np.mean([i in down for i in rest]) for down in found["down"]]
@@ -65,7 +66,9 @@ def run(lab: Lab) -> Sheet:
             judge(
                 "the emotion's own word gains (the paper: some related tokens)",
                 WHERE,
-                pooled([(named[n], at_random[n]) for n in names]),
+                pooled(
+                    [(named[n], at_random[n]) for n in names], [texts[n] for n in names]
+                ),
                 above=0,
                 how=f"share of texts with the word among the {MOST} largest gains, "
                 "minus that of a random vector of equal length",
@@ -73,7 +76,7 @@ def run(lab: Lab) -> Sheet:
             judge(
                 "words of the other emotions lose",
                 WHERE,
-                average(others),
+                average(others, [text for name in names for text in texts[name]]),
                 above=MOST / len(lab.lm(place).tokenizer),
                 how=f"share of the other five words among the {MOST} largest losses; "
                 "the bound is chance",

@@ -15,9 +15,19 @@ from contrans.report.blocks import (
     Table,
     Tone,
 )
-from contrans.report.format import interval, p_value
+from contrans.report.format import fixed, interval, p_value
 
-HEAD = ("task", "metric", "A", "B", "B against A", "p (Holm)", "n", "verdict", "needed")
+HEAD = (
+    "task",
+    "metric",
+    "A",
+    "B",
+    "B against A",
+    "p (Holm)",
+    "n",
+    "verdict",
+    "80% power",
+)
 TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "no difference": "unsure"}
 
 
@@ -33,7 +43,7 @@ def table(found: Comparison) -> Table:
             p_value(outcome.p),
             outcome.n,
             Mark(outcome.verdict, TONES.get(outcome.verdict, "")),
-            outcome.needed,
+            _size(outcome),
         )
         for outcome in found.outcomes
     )
@@ -46,14 +56,20 @@ def _change(outcome: Outcome) -> str:
     return interval(outcome.difference, sign=True)
 
 
+def _size(outcome: Outcome) -> str:
+    """The difference that so many prompts can show; of perplexity a ratio."""
+    sign = "x " if outcome.metric.startswith("perplexity") else ""
+    return sign + fixed(outcome.detectable)
+
+
 def page(found: Comparison) -> Page:
     """The whole comparison: what was found, the numbers, and texts side by side."""
     m = len(found.outcomes)
     holm = f", corrected over {m} tasks by Holm's method" if m > 1 else ""
     about = (
-        f"The same prompts under both. {found.confidence:.0%} paired bootstrap "
-        f'intervals; verdicts at the same level{holm}. "needed": prompts that would '
-        "show a difference of the size seen with probability 0.8. Of perplexity, lower "
+        f"The same prompts under both. {found.confidence:.0%} paired "
+        f'intervals; verdicts at the same level{holm}. "80% power": the true difference '
+        "that so many prompts show in about four of five runs. Of perplexity, lower "
         'is better, and "B against A" is a ratio.'
     )
     blocks: list[Block] = [

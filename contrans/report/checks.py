@@ -180,7 +180,7 @@ def page(report: Report, *, most: int | None = None) -> Page:
         if case.status != "pass"
     )
     about = (
-        f"{report.confidence:.0%} bootstrap intervals over items. A bound fails only "
+        f"{report.confidence:.0%} intervals over items. A bound fails only "
         "where the whole interval is on its wrong side; undecided counts as "
         f"{report.undecided}. {ran(report)}."
     )

@@ -11,7 +11,7 @@ MISSING = "\u2013"
 DUST = 1e-9
 """Below any effect and above what rounding leaves of nothing: written as zero."""
 SURE = 0.001
-"""Smallest p-value that is written out; bootstraps and rounding hold no smaller one."""
+"""Smallest p-value that is written out; no test is so exact that smaller ones mean more."""
 HARMFUL = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )

@@ -580,7 +580,7 @@ def _generations(results: Results) -> list[Block]:
 
 def _limits(results: Results) -> list[Block]:
     lines = [
-        "Intervals are 95% bootstrap intervals over prompts. They do not cover other "
+        "Intervals are 95% intervals over prompts. They do not cover other "
         "pairs, corpora, seeds or wordings of the task.",
         "Raw strength multiplies the vector as fitted. Relative strength is its length "
         "as a share of the mean length of the target's residual stream at that layer.",
