@@ -128,7 +128,7 @@ def test_after_a_kill_nothing_is_measured_twice(ok, suite, tmp_path):
     # Stop before the fourth result is written, as a machine that dies would.
     code = (
         "import os, signal, sys\n"
-        "from contrans import store\n"
+        "from contrans import cache\n"
         "from contrans.cli import main\n"
         "write, n = cache.write_json, [0]\n"
         "def slow(*args, **options):\n"

@@ -185,6 +185,13 @@ def test_chat_takes_commands(ok, stages):
     ok("chat", stages["target"], "--max-new-tokens", "2", input="hello\n")  # Ctrl-D
 
 
+def test_eval_goes_on_where_it_was(ok, stages, pairs, monkeypatch):
+    command = ["eval", stages["target"], "--concept", pairs, "--json"]
+    first = ok(*command).stdout
+    monkeypatch.setattr("contrans.evaluation.measure._asks", lambda *_: _never)
+    assert ok(*command).stdout == first
+
+
 def test_eval_writes_and_shows(ok, fails, stages, pairs):
     steer = ["--steer", "moved.safetensors", "--strength", "2"]
     out = ["-o", "results.json"]
