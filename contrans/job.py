@@ -195,7 +195,7 @@ def _tasks(
     """The validation and the test task; overlap with the refinement is an error."""
     if settings.protocol == "paper":
         path = settings.eval_file or _published_eval(settings.concept)
-        task = paper_emotion_task(path, limit=settings.limit)
+        task = paper_emotion_task(path, limit=settings.limit, in_sample=True)
         stages.warn(
             "protocol 'paper': the vector is refined and evaluated on the same "
             "scenarios, as published; the numbers are in-sample and flatter"

@@ -27,8 +27,9 @@ def locate(name: str | Path, revision: str | None = None) -> Place:
     """Find what a model name means; a GGUF file is converted on first use.
 
     Args:
-        name: `zoo/NAME`, a name of `contrans models list`, a folder, a `.gguf` file,
-            `org/repo:file.gguf`, or a hub id.
+        name: `zoo/NAME` (your own folder of that name: `./zoo/NAME`), a name of
+            `contrans models list`, a folder, a `.gguf` file, `org/repo:file.gguf`, or a
+            hub id. A `Path` is always a file or folder.
         revision: branch, tag or commit on the hub.
 
     Raises:
@@ -36,6 +37,8 @@ def locate(name: str | Path, revision: str | None = None) -> Place:
         ValueError: for an unknown name of the zoo, or a GGUF file that cannot be read.
     """
     label = str(name)
+    if isinstance(name, Path) and not name.is_absolute():
+        label = f"./{name}"  # a path means a folder, whatever the zoo has
     if zoo.is_zoo(label):
         return Place(str(zoo.path(label)), str(zoo.tokenizer_path()), "zoo")
     if named_models.is_named(label):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from contrans.report.format import fixed, interval
 from contrans.results import Change, EffectRow, FineScore
 from contrans.stages import STRONGEST
 
@@ -32,7 +33,6 @@ def verdict(
     read = {r.name: (r.fine or r) if stuck else r for r in rows}
     seen, change = read[main.name], _change(read[main.name])
     sign = 1.0 if higher_is_better else -1.0
-    gain = sign * change.value
     bounds = sorted((sign * change.low, sign * change.high))
     controls = [r.name for r in rows if r.kind == "control"]
     strongest = max(controls, key=lambda name: sign * _reach(read[name]))
@@ -40,13 +40,12 @@ def verdict(
     base = seen.value - change.value
     ratio = main.perplexity.ratio
     facts = (
-        f"{main.name} moved {score} by {sign * gain:+.3f} "
-        f"[{change.low:+.3f}, {change.high:+.3f}] "
-        f"(strongest draw of a control: {reach - base:+.3f}, {strongest}) at "
-        f"{ratio:.2f} times the perplexity."
+        f"{main.name} moved {score} by {interval(change, sign=True)} (strongest draw of "
+        f"a control: {fixed(reach - base, sign=True)}, {strongest}) at {fixed(ratio, 2)} "
+        "times the perplexity."
     )
     if stuck:
-        facts += f" The metric itself is stuck at {main.value:.3f}."
+        facts += f" The metric itself is stuck at {fixed(main.value)}."
     rival = read[strongest]
     top = max(sign * reach, sign * rival.low, sign * rival.high)
     worst = min(sign * seen.low, sign * seen.high)

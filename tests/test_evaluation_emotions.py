@@ -161,6 +161,14 @@ def test_the_paper_task_says_in_sample(tmp_path):
     assert task.metric == measured.metric == "token accuracy (in-sample, as published)"
     assert all("in-sample, as published" in name for name in measured.extra)
     assert "2 of 2 tested scenarios also made the vector" in measured.notes
+    apart = tmp_path / "refine.json"
+    apart.write_text(json.dumps({"pos": ["Quite another"], "neg": ["And one more"]}))
+    held_out = paper_emotion_task(path, apart)
+    assert held_out.metric == "token accuracy"
+    assert "0 of 2 tested scenarios also made the vector" in held_out.notes
+    unknown = paper_emotion_task(path)
+    assert unknown.metric == "token accuracy (published prompts)"
+    assert any("is not known" in note for note in unknown.notes)
     other = tmp_path / "mine.json"
     other.write_text(path.read_text())
     with pytest.raises(ValueError, match="say which emotion it tests"):

@@ -96,7 +96,7 @@ NAMED = {
     "truthfulqa_mc2": "TruthfulQA: the share of probability on true answers",
     "toxigen": "ToxiGen: share of continuations that a classifier calls toxic",
     "perplexity": "surprise at plain text: OpenWebText, WikiText-2, any file",
-    "emotions": "the published emotion prompts of ConTrans (eval_*.json), in-sample",
+    "emotions": "the published emotion prompts of ConTrans (eval_*.json)",
 }
 """Tasks on published data; `contrans.evaluation.named` makes them."""
 

@@ -33,7 +33,17 @@ from contrans.models import LM
 FEWSHOT = Path(__file__).parents[1] / "data" / "fewshot.json"
 LOGIT, TOKEN = "logit accuracy", "token accuracy"
 WORD, GREEDY = "word accuracy", "greedy word accuracy"
-IN_SAMPLE = " (in-sample, as published)"
+IN_SAMPLE = {
+    True: " (in-sample, as published)",
+    False: "",
+    None: " (published prompts)",
+}
+"""What a metric says of its prompts: that the vector was made from them, from others, or
+that nobody knows."""
+UNKNOWN = (
+    "whether the vector was refined on these very scenarios, as published, is not known; "
+    "give the file it was made from (refine_file) to have the overlap counted"
+)
 Ids = Literal["continuation", "published"]
 
 
@@ -59,8 +69,9 @@ class EmotionTask:
     or by the published rule."""
     fewshot: bool = False
     """Put six demonstrations in front, where they fit the context."""
-    in_sample: bool = False
-    """The vector was made from these very scenarios (the published protocol)."""
+    in_sample: bool | None = False
+    """Whether the vector was made from these very scenarios (the published protocol);
+    None where that is not known."""
     name: str = "emotion"
     notes: tuple[str, ...] = field(default=())
     higher_is_better: bool = True
@@ -77,7 +88,7 @@ class EmotionTask:
     @property
     def metric(self) -> str:
         """Token Acc; Logit Acc is an extra."""
-        return TOKEN + (IN_SAMPLE if self.in_sample else "")
+        return TOKEN + IN_SAMPLE[self.in_sample]
 
     @property
     def chance(self) -> float | None:
@@ -115,7 +126,7 @@ class EmotionTask:
                 f"{1 / len(self.options):.2f}"
             )
             found = self._by_word(lm, prompts, rows, controls)
-        n, end = len(self.prompts), IN_SAMPLE if self.in_sample else ""
+        n, end = len(self.prompts), IN_SAMPLE[self.in_sample]
         measured = []
         for values, extra_values, margin in found:
             extra = {names[1] + end: extra_values[:n], MARGIN + end: margin[:n]}
@@ -254,11 +265,13 @@ def paper_emotion_task(
     answer: str | None = None,
     ids: Ids = "published",
     limit: int | None = None,
+    in_sample: bool | None = None,
 ) -> EmotionTask:
-    """The published protocol on a published file: six-shot prompts, in-sample.
+    """The published protocol on a published file: six-shot prompts.
 
-    The vector was refined on the very scenarios that are tested here, so metric names
-    say "in-sample, as published". Use held-out splits to learn what a vector does.
+    In the publication the vector was refined on the very scenarios that are tested
+    here. Where that is so, metric names say "in-sample, as published"; use held-out
+    splits to learn what a vector does.
 
     Args:
         eval_file: JSON `{"pos": [...], "neg": [...]}` of prompts with demonstrations.
@@ -266,6 +279,8 @@ def paper_emotion_task(
         answer: the emotion; None reads it from the name of the file.
         ids: the published rule for sub-tokens, or the tokenizer's own continuation.
         limit: keep the first so many prompts of each side.
+        in_sample: whether the vector was made from these scenarios; None asks the
+            overlap with `refine_file`, and without one says that it is not known.
 
     Raises:
         ValueError: when no emotion is given or named by the file.
@@ -283,12 +298,14 @@ def paper_emotion_task(
         answer,
         positives=pairs.positive[:limit],
         ids=ids,
-        in_sample=True,
+        in_sample=in_sample,
         name=f"emotion: {answer}",
+        notes=(UNKNOWN,) if in_sample is None else (),
     )
     if refine_file is None:
         return task
     refine = read_pairs(refine_file)
     count = len(overlapping((*refine.positive, *refine.negative), task.texts))
     note = f"{count} of {len(task.texts)} tested scenarios also made the vector"
-    return replace(task, notes=(note,))
+    known = count > 0 if in_sample is None else in_sample
+    return replace(task, notes=(note,), in_sample=known)

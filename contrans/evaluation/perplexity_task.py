@@ -1,10 +1,12 @@
-"""Perplexity as a task: how surprised a model is by text that nobody wrote for it.
+r"""Perplexity as a task: how surprised a model is by text that nobody wrote for it.
 
     per token   exp( sum NLL / sum tokens )        depends on the tokenizer
     per word    exp( sum NLL / sum words )         compares models of different tokenizers
 
-Words are what white space separates. Every token but the first of a document is scored
-once, in windows that overlap.
+Words are what white space separates in the text that the model reads (`text.split()`).
+lm-evaluation-harness counts the pieces of `re.split(r"\s+", page)` in the page before its
+detokenizer, empty ones at its ends included: other words, so another figure. Every token
+but the first of a document is scored once, in windows that overlap.
 """
 
 import math
@@ -21,6 +23,12 @@ from contrans.evaluation.task import Measurement, cut, joined
 from contrans.models import LM
 
 Per = Literal["token", "word"]
+WORDS = (
+    "per word: words are what white space separates in the text as the model reads it; "
+    "lm-evaluation-harness counts those of the page before its detokenizer, so its figure "
+    "is another"
+)
+"""Which definition of a word a figure per word has."""
 DOCUMENTS = 1000
 """Documents read from the hub, or from a file, where nothing else is said (A.6)."""
 
@@ -115,10 +123,11 @@ class PerplexityTask:
         }
         extra |= {f"{unit}s": np.array([n]) for unit, n in sums.items()}
         left = int((~kept).sum())
-        notes = (f"{left} documents of fewer than two tokens were left out",) * bool(
+        notes = [f"{left} documents of fewer than two tokens were left out"] * bool(
             left
         )
-        return Measurement(values, extra, notes=notes)
+        notes += [WORDS] * (self.per == "word")
+        return Measurement(values, extra, notes=tuple(notes))
 
 
 def _exp(value: float) -> float:

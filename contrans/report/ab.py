@@ -70,7 +70,8 @@ def page(found: Comparison) -> Page:
         f"The same prompts under both. {found.confidence:.0%} paired "
         f'intervals; verdicts at the same level{holm}. "80% power": the true difference '
         "that so many prompts show in about four of five runs. Of perplexity, lower "
-        'is better, and "B against A" is a ratio.'
+        'is better, and "B against A" is a ratio; its texts are not those '
+        "that a transplant keeps from its map, so its report has other perplexities."
     )
     blocks: list[Block] = [
         Callout(TONES.get(o.verdict, ""), o.verdict, (o.said,)) for o in found.outcomes

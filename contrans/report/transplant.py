@@ -56,6 +56,7 @@ TONES: dict[str, Tone] = {
     "Undecided": "unsure",
     "No effect": "bad",
     "Not beyond": "bad",
+    "No-go": "bad",
 }
 """Colour of the verdict, by how it begins."""
 ROWS = {
@@ -246,7 +247,8 @@ def _effect(results: Results) -> list[Block]:
         "controls is an effect of the concept and not of just any push of that length. "
         "Raw and relative: strength as a multiple of the vector, and as a share of the "
         "length of the residual stream. Perplexity (lower is better) is measured under "
-        "exactly the same edit."
+        "exactly the same edit, on texts that the map did not see; compare and eval "
+        "read others, so their perplexities differ."
     )
     return [figure, table, Paragraph(reading), Bullets(explained), *_extras(results)]
 

@@ -20,8 +20,14 @@ _TOKENIZER = "tokenizer"
 
 
 def is_zoo(name: str) -> bool:
-    """Whether a model name belongs to the zoo."""
-    return name.startswith(PREFIX)
+    """Whether a model name belongs to the zoo.
+
+    A folder that lies under such a name is the user's own where the zoo has no model
+    of that name; where it has one, the zoo's is meant, and `./zoo/NAME` is the folder.
+    """
+    if not name.startswith(PREFIX):
+        return False
+    return name in names() or not Path(name).is_dir()
 
 
 def root(folder: Path | str | None = None) -> Path:

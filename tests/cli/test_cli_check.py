@@ -179,7 +179,7 @@ def test_compare_vectors(ok, fails, stages, pairs, texts):
         assert (outcome["verdict"] != "no difference") == clear
     page = Path("ab.html").read_text()
     assert page.startswith("<!DOCTYPE html>")
-    assert "http" not in page  # self-contained
+    assert "://" not in page  # self-contained
     again = json.loads(ok(*base, "--strength", "3", "--json").stdout)
     assert (again["measured"], again["cached"]) == (0, 6)
     assert again["outcomes"] == found["outcomes"]

@@ -1,6 +1,7 @@
 """The command line: what the verbs print and write."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -283,3 +284,29 @@ def test_zoo_train_and_export(ok, fails, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setenv("CONTRANS_ZOO", "empty")
     assert "zoo" in fails("zoo", "export", "zoo/large", "there")
+
+
+def test_the_command_that_a_report_prints_runs_and_finds_finished_stages(ok, main_job):
+    ok(*main_job)
+    fenced = Path("out/report.md").read_text().split("```sh\n")[1].split("\n```")[0]
+    words = shlex.split(fenced)
+    assert words[:2] == ["contrans", "transplant"]
+    done = ok(*words[1:], "--json")
+    again = json.loads(done.stdout)
+    first = json.loads(Path("out/results.json").read_text())
+    same = set(first) - {"seconds"}
+    assert {k: again[k] for k in same} == {k: first[k] for k in same}
+    kept = set(Path("cache").rglob("*.*"))
+    ok(*words[1:], "--force")
+    assert set(Path("cache").rglob("*.*")) == kept  # nothing was left to compute
+
+
+def test_a_folder_named_like_the_zoo_is_the_users(ok, models, fails):
+    shutil.copytree(models["target"], "zoo/mine")
+    shutil.copytree(models["target"], "zoo/large")
+    written = [
+        ok("generate", name, "Hi", "--max-new-tokens", "2").stdout
+        for name in ("zoo/mine", "./zoo/large", models["target"])
+    ]
+    assert written[0] == written[1] == written[2]
+    assert "unknown zoo model 'zoo/yours'" in fails("generate", "zoo/yours", "Hi")
