@@ -386,14 +386,16 @@ def seen(samples: int) -> list[Seen]:
     return rows
 
 
-def page(rows: Sequence[Row], power: Sequence[Power], old: Sequence[Seen]) -> str:
+def page(
+    rows: Sequence[Row], power: Sequence[Power], old: Sequence[Seen], samples: int
+) -> str:
     """All results as Markdown."""
     beyond = [row for row in rows if row.n >= FEW and not LOW <= row.wrong <= HIGH]
     lines = [
         "# How often intervals are wrong",
         "",
         "Made by `python benchmarks/intervals.py --markdown docs/results/intervals.md`: "
-        "percent of samples in which a 95% interval misses the truth. Wanted: "
+        f"percent of {samples:,} samples in which a 95% interval misses the truth. Wanted: "
         f"{LOW:.0f} to {HIGH:.0f} at {FEW} items and more; below that contrans says "
         'that there are too few. "Below" and "above": the whole interval lies below or '
         "above the truth. The last column is the percentile bootstrap (4,999 draws in "
@@ -451,7 +453,7 @@ def main() -> int:
     for part in (numbers, apart, pooled, perplexities):
         rows += part(samples)
     rows += [*rates(), *flips()]
-    text = page(rows, powers(samples), seen(samples))
+    text = page(rows, powers(samples), seen(samples), samples)
     if given.markdown is not None:
         given.markdown.write_text(text, encoding="utf-8")
     print(text)

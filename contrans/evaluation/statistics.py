@@ -423,7 +423,7 @@ def prompts_needed(
 
     items (Lachin 1981; Miller 2024, arXiv 2411.00640, uses it for language models).
     State a difference that would matter to you. The difference *seen* in a run that
-    decided nothing is no such thing: with it the number is right in 15 to 69% of cases.
+    decided nothing is no such thing: with it the number is too small as often as not.
 
     Args:
         difference: d, stated beforehand.
