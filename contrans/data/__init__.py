@@ -25,7 +25,7 @@ _WHERE = {
     "find_leaks": "leaks",
     "overlapping": "leaks",
 }
-__all__ = [*_WHERE, "load_concept"]
+__all__ = [*_WHERE, "load_concept"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
     from contrans.data.catalogue import (

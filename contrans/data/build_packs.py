@@ -62,7 +62,8 @@ def main() -> None:
     for emotion in EMOTIONS:
         _write(PACKS_PATH / f"{emotion}.jsonl", lines(emotion))
     path = PACKS_PATH / "index.json"
-    index = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    text = path.read_text(encoding="utf-8") if path.exists() else "{}"
+    index: dict[str, object] = json.loads(text)
     index |= {emotion: entry(emotion) for emotion in EMOTIONS}
     ordered = {name: index.pop(name) for name in EMOTIONS} | index
     _write(path, json.dumps(ordered, indent=2, ensure_ascii=False) + "\n")

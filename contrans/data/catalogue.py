@@ -55,7 +55,7 @@ def read_entry(name: str, meta: dict[str, Any], folder: Path) -> PackInfo:
         ValueError: for an unknown kind of task.
     """
     stem = name.removeprefix(ZOO_PREFIX)
-    task = meta.get("task") or {}
+    task: dict[str, Any] = meta.get("task") or {}
     kind = task.get("kind", "likelihood")
     if kind not in get_args(Kind):
         raise ValueError(

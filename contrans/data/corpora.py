@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from contrans.data.readers import json_lines, parse_json, read_text, suffix, text_field
+from contrans.data.readers import (
+    is_list,
+    is_object,
+    json_lines,
+    parse_json,
+    read_text,
+    suffix,
+    text_field,
+)
 
 BUILT_IN = Path(__file__).parent / "corpus.jsonl"
 FORMATS = ".txt (one text per line), .jsonl or .json with a field 'text', or these .gz"
@@ -32,14 +40,14 @@ def _read(path: Path) -> Iterator[str]:
             yield text_field(path, f"line {number}", record, "text")
     elif kind == ".json":
         value = parse_json(path, text)
-        entries: Any = value.get("text") if isinstance(value, dict) else value
-        if not isinstance(entries, list):
+        entries: Any = value.get("text") if is_object(value) else value
+        if not is_list(entries):
             raise ValueError(
                 f"{path}: no list of texts; write a list of strings, a list of objects "
                 "with a field 'text', or {'text': [...]}"
             )
         for i, entry in enumerate(entries, start=1):
-            record = entry if isinstance(entry, dict) else {"text": entry}
+            record = entry if is_object(entry) else {"text": entry}
             yield text_field(path, f"entry {i}", record, "text")
     else:
         raise ValueError(

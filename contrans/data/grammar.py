@@ -212,7 +212,8 @@ def scenario(
 def _fill_slots(template: str, rng: random.Random, split: str) -> str:
     """Replace slots by fillers and leave the person markers in place."""
     slots = load_scenarios().fillers(split)
-    parts, end = [], 0
+    parts: list[str] = []
+    end = 0
     for match in _SLOT.finditer(template):
         article, slot = match[1] or "", match[2]
         if slot in SECOND_PERSON:
@@ -231,7 +232,8 @@ def _fill_slots(template: str, rng: random.Random, split: str) -> str:
 
 def _third_person(text: str, name: str, pronouns: Mapping[str, str]) -> str:
     """Name the person at the first mention and use pronouns from then on."""
-    parts, end, mentions = [], 0, 0
+    parts: list[str] = []
+    end = mentions = 0
     for match in _MARKER.finditer(text):
         marker = match[1]
         word = pronouns[marker]

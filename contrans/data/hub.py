@@ -6,7 +6,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from contrans.data.readers import json_lines, parse_json, read_text, suffix
+from contrans.data.readers import (
+    is_list,
+    is_object,
+    json_lines,
+    parse_json,
+    read_text,
+    suffix,
+)
 
 FILES = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".raw", ".gz")
 
@@ -37,7 +44,7 @@ def read_table(source: str | Path, *, limit: int | None = None) -> list[dict[str
         rows = [record for _, record in json_lines(path, text)]
     elif kind == ".json":
         rows = parse_json(path, text)
-        if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+        if not is_list(rows) or not all(map(is_object, rows)):
             raise ValueError(f"{path}: not a list of objects; write [{{...}}, ...]")
     elif kind in (".csv", ".tsv"):
         mark = "," if kind == ".csv" else "\t"
@@ -59,7 +66,7 @@ def _hub(source: str, limit: int | None) -> list[dict[str, Any]]:
             "(OWNER/NAME, OWNER/NAME:CONFIG or OWNER/NAME:CONFIG:SPLIT); check the name"
         )
     try:
-        import datasets
+        import datasets  # pyright: ignore[reportMissingTypeStubs]
     except ImportError as error:
         raise ImportError(
             f'the data set {name!r} needs the package "datasets"; pip install '
@@ -69,9 +76,8 @@ def _hub(source: str, limit: int | None) -> list[dict[str, Any]]:
     problem: Exception | None = None
     for part in splits:
         try:
-            found: Any = datasets.load_dataset(
-                name, config or None, split=part, streaming=limit is not None
-            )
+            load: Any = datasets.load_dataset  # pyright: ignore
+            found = load(name, config or None, split=part, streaming=limit is not None)
             return [dict(row) for row in islice(found, limit)]
         except ValueError as error:
             problem = error

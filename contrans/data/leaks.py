@@ -202,7 +202,7 @@ def overlapping(refine_texts: Iterable[str], test_texts: Iterable[str]) -> list[
     """
     refine = {_normal(text) for text in refine_texts}
     tails = {len(text) for text in refine if len(text) >= _SHORTEST_TAIL}
-    found = []
+    found: list[str] = []
     for text in dict.fromkeys(test_texts):
         plain = _normal(text)
         ends = (plain[-n:] for n in tails if n < len(plain) and plain[-n - 1] == " ")

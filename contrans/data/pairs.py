@@ -18,6 +18,7 @@ from contrans.data.catalogue import (
 from contrans.data.leaks import LeakWarning, concept_leaks
 from contrans.data.readers import (
     Row,
+    is_list,
     json_lines,
     read_rows,
     read_text,
@@ -180,10 +181,10 @@ def _choices(
     path: Path, where: str, record: dict[str, Any]
 ) -> tuple[tuple[str, ...], int]:
     options, right = record.get("choices"), record.get("answer")
-    texts = isinstance(options, list) and all(
+    texts = is_list(options) and all(
         isinstance(option, str) and option.strip() for option in options
     )
-    if not isinstance(options, list) or not texts or len(options) < 2:
+    if not is_list(options) or not texts or len(options) < 2:
         raise ValueError(
             f"{path}, {where}, field 'choices': expected a list of two or more texts, "
             f"found {options!r:.80}"

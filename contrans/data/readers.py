@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from contrans.data.catalogue import SPLITS
 
@@ -16,6 +16,16 @@ FORMATS = (
     'with "positive" and "negative", or CSV/TSV with the header positive,negative'
 )
 _SHORT = {"positive": "pos", "negative": "neg"}
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Whether a value of JSON is a list."""
+    return isinstance(value, list)
+
+
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a value of JSON is an object."""
+    return isinstance(value, dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +164,11 @@ def _record(path: Path, where: str, record: dict[str, Any]) -> Row:
 
 def _from_lists(path: Path, value: dict[str, Any]) -> Iterator[Row]:
     """The paper's files: two lists of equal length."""
-    sides = {}
+    sides: dict[str, tuple[str, list[Any]]] = {}
     for field, short in _SHORT.items():
         key = field if field in value else short
         side = value.get(key)
-        if not isinstance(side, list):
+        if not is_list(side):
             raise ValueError(
                 f"{path}: no list under {short!r} (keys there: "
                 f"{', '.join(map(repr, value)) or 'none'}); expected {FORMATS}"
@@ -177,14 +187,14 @@ def _from_lists(path: Path, value: dict[str, Any]) -> Iterator[Row]:
 
 def _from_json(path: Path, text: str) -> Iterator[Row]:
     value = parse_json(path, text)
-    if isinstance(value, dict):
+    if is_object(value):
         yield from _from_lists(path, value)
         return
-    for i, entry in enumerate(value if isinstance(value, list) else [value], start=1):
+    for i, entry in enumerate(value if is_list(value) else [value], start=1):
         where = f"entry {i}"
-        if isinstance(entry, dict):
+        if is_object(entry):
             yield _record(path, where, entry)
-        elif isinstance(entry, list) and len(entry) == 2:
+        elif is_list(entry) and len(entry) == 2:
             pair = {"positive": entry[0], "negative": entry[1]}
             yield _record(path, where, pair)
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from contrans.data.hub import read_table
-from contrans.data.readers import read_text, suffix
+from contrans.data.readers import is_list, read_text, suffix
 from contrans.types import PromptPairs
 
 TOXIC = 5.5
@@ -48,7 +48,7 @@ def read_prompts(
             "hate_women_1k.txt, or a table with a field 'prompt' or 'text'"
         )
     drawn = random.Random(seed)
-    taken = []
+    taken: list[list[str]] = []
     for name in sorted(groups):
         texts = list(dict.fromkeys(groups[name]))
         drawn.shuffle(texts)
@@ -72,14 +72,13 @@ def _groups(source: str | Path, kind: str) -> dict[str, list[str]]:
                 continue
             group = row.get("target_group", row.get("group", row.get("target_groups")))
             text = _text(row, ("prompt", "text", "generation"))
-            found[str(group[0] if isinstance(group, list) and group else group)] += [
-                text
-            ]
+            first: Any = group[0] if is_list(group) and group else group
+            found[str(first)].append(text)
     return found
 
 
 def _lines(path: Path) -> list[str]:
-    found = []
+    found: list[str] = []
     for line in read_text(path).splitlines():
         for mark in _BREAKS:
             line = line.replace(mark, "\n" if mark == "\\n" else "")
@@ -152,7 +151,7 @@ def toxicity_pairs(
         ValueError: when there are too few of either class.
     """
     texts, toxic = read_labelled(source)
-    sides = []
+    sides: list[tuple[str, ...]] = []
     for wanted in (False, True):
         side = [t for t, label in zip(texts, toxic, strict=True) if label is wanted]
         if len(side) < count:

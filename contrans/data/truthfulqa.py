@@ -1,12 +1,13 @@
 """TruthfulQA: its questions as data, and the honesty pairs the paper makes from them."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from contrans.data.hub import read_table
+from contrans.data.readers import is_object
 from contrans.registry import unknown
 from contrans.types import PromptPairs
 
@@ -128,7 +129,8 @@ def _question(where: str, row: dict[str, Any]) -> TruthQuestion:
 
 def _targets(value: Any) -> tuple[tuple[str, bool], ...]:
     """Answers and whether they are true: a mapping, or the hub's two lists."""
-    if isinstance(value, dict) and set(value) == {"choices", "labels"}:
+    pairs: Iterable[tuple[Any, Any]]
+    if is_object(value) and set(value) == {"choices", "labels"}:
         pairs = zip(value["choices"], value["labels"], strict=True)
     else:
         pairs = dict(value).items()
