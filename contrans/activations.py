@@ -10,6 +10,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from contrans.files import digest
 from contrans.hooks import reads_in_pieces, run_until
@@ -18,6 +19,7 @@ from contrans.models import LM
 from contrans.narrow import can_narrow, narrow
 from contrans.passes import Pass, passes
 from contrans.patching import Wrap, is_own, replaced
+from contrans.sinks import outlying
 from contrans.types import HiddenStates, PairedStates, Position, PromptPairs
 
 Progress = Callable[[int, int], None]
@@ -25,6 +27,8 @@ Progress = Callable[[int, int], None]
 CPU_BATCH_TOKENS = 1024
 """Larger batches are slower on CPUs: page faults."""
 GPU_BATCH_TOKENS = 16384
+NORM_TEXTS = 16
+"""Texts whose states are held at once to measure their norms."""
 
 
 def _chosen_layers(lm: LM, layers: Iterable[int] | None) -> tuple[int, ...]:
@@ -88,7 +92,10 @@ def collect(
         texts: one row each.
         layers: zero-based blocks (negative from the end); None for all.
         position: "last" token, "mean" over tokens, or "all" tokens as rows of their
-            own. A leading BOS token is left out of "mean" and "all".
+            own. A leading BOS token is left out of "mean" and "all". The mean also
+            leaves out what takes its place as attention sink: the first token where
+            the tokenizer puts no BOS, and at each layer tokens whose states are far
+            longer than the others of the text (`contrans.sinks`).
         tokens_per_batch: padded tokens per batch; None chooses by device.
         share: for last tokens, let what texts share at their beginning run once, where
             that is exact and less work (`contrans.passes`).
@@ -117,7 +124,7 @@ def collect(
         raise ValueError("no layers to collect from; give one, or None for all")
     few = position == "last" and reads_in_pieces(lm)
     rows = lm.encode(texts)
-    skip = len(lm.special_affixes[0]) if position != "last" else 0
+    skip = {"last": 0, "mean": _head(lm), "all": len(lm.special_affixes[0])}[position]
     counts = [max(len(row) - skip, 1) for row in rows] if position == "all" else None
     starts = [0]
     for count in counts or [1] * len(rows):
@@ -200,7 +207,7 @@ def _read(lm: LM, each: Pass, wanted: _Wanted) -> Sequence[Tensor]:
         here = hidden.device
         picked = hidden[rows.to(here), columns.to(here)].float()
         if wanted.position == "mean":
-            picked = torch.stack([part.mean(0) for part in picked.split(counts)])
+            picked = _means(picked, counts)
         found[layer] = picked.cpu()
 
     inputs = {name: value.to(lm.device) for name, value in each.inputs.items()}
@@ -210,6 +217,25 @@ def _read(lm: LM, each: Pass, wanted: _Wanted) -> Sequence[Tensor]:
         run_until(lm, wanted.layers, sink, **inputs)
     stacked = torch.stack([found[layer] for layer in wanted.layers], dim=1)
     return stacked.split(1 if wanted.position == "mean" else counts)
+
+
+def _head(lm: LM) -> int:
+    """Tokens at the beginning of a text that are or take the place of BOS."""
+    return max(len(lm.special_affixes[0]), 1)
+
+
+def _means(states: Tensor, counts: list[int]) -> Tensor:
+    """Text by text, the mean state of the tokens that are no sinks."""
+    lengths = pad_sequence(
+        list(states.norm(dim=1).split(counts)), padding_value=torch.nan
+    )
+    many = torch.tensor(counts, device=states.device)
+    owner = torch.arange(len(counts), device=states.device).repeat_interleave(many)
+    real = torch.arange(len(lengths), device=states.device) < many[:, None]
+    kept = ~outlying(lengths).mT[real]
+    sums = states.new_zeros(len(counts), states.shape[1])
+    sums.index_add_(0, owner, states * kept[:, None])
+    return sums / torch.bincount(owner[kept], minlength=len(counts))[:, None]
 
 
 def _refuse_nan(
@@ -285,17 +311,60 @@ def collect_pairs(
     )
 
 
-@torch.no_grad()
-def residual_norms(
+@dataclass(frozen=True, slots=True)
+class ResidualNorms:
+    """Lengths of the residual stream on some texts (H9)."""
+
+    means: dict[int, float]
+    """Per layer, over the tokens that count."""
+    tokens: int
+    """Tokens of the texts, first ones and BOS not among them."""
+    left_out: dict[int, int]
+    """Per layer, how many of them were sinks and did not count."""
+
+
+def measure_norms(
     lm: LM, texts: Sequence[str], *, layers: Iterable[int] | None = None
-) -> dict[int, float]:
-    """Mean length of the residual stream per layer, over all tokens but BOS (H9).
+) -> ResidualNorms:
+    """Mean length of the residual stream per layer, and what took no part in it.
+
+    Attention sinks and massive activations would be most of the mean: not counted are
+    BOS, the first token of a text where there is none (unless it is the only one), and
+    at each layer tokens far longer than the others (`contrans.sinks`).
 
     Args:
         lm: the model.
         texts: neutral text; a few dozen are enough.
         layers: zero-based blocks; None for all.
     """
-    states = collect(lm, texts, layers=layers, position="all")
-    means = states.values.double().norm(dim=-1).mean(0)
-    return dict(zip(states.layers, means.tolist(), strict=True))
+    chosen, parts = _chosen_layers(lm, layers), []
+    skip = _head(lm) - len(lm.special_affixes[0])
+    for start in range(0, len(texts), NORM_TEXTS):
+        some = texts[start : start + NORM_TEXTS]
+        states = collect(lm, some, layers=chosen, position="all")
+        lengths = states.values.double().norm(dim=-1)
+        each = lengths.split(list(states.counts or ()))
+        parts += [part[min(skip, len(part) - 1) :] for part in each]
+    lengths = torch.cat(parts)
+    odd = outlying(lengths)
+    means = lengths.masked_fill(odd, 0).sum(0) / (~odd).sum(0)
+    return ResidualNorms(
+        dict(zip(chosen, means.tolist(), strict=True)),
+        len(lengths),
+        dict(zip(chosen, odd.sum(0).tolist(), strict=True)),
+    )
+
+
+def residual_norms(
+    lm: LM, texts: Sequence[str], *, layers: Iterable[int] | None = None
+) -> dict[int, float]:
+    """Mean length of the residual stream per layer (H9), without attention sinks.
+
+    See `measure_norms` for what does not count.
+
+    Args:
+        lm: the model.
+        texts: neutral text; a few dozen are enough.
+        layers: zero-based blocks; None for all.
+    """
+    return measure_norms(lm, texts, layers=layers).means

@@ -26,11 +26,11 @@ from contrans.store import load, save
 
 SCHEMAS = {
     "collect": 1,
-    "norms": 1,
-    "map": 1,
-    "promise": 1,
-    "measure": 1,
-    "perplexity": 1,
+    "norms": 2,
+    "map": 2,
+    "promise": 2,
+    "measure": 2,
+    "perplexity": 2,
     "generate": 1,
     "lens": 1,
     "published data": 1,

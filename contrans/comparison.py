@@ -8,7 +8,7 @@ from contrans.control import NoControl
 from contrans.core.version import __version__
 from contrans.diagnostics import diagnose
 from contrans.evaluation import Measurement
-from contrans.job import Job
+from contrans.job import Job, sinks_left_out
 from contrans.openings import openings
 from contrans.planting import Found, Planted, controls, plant, search, transplant_best
 from contrans.results import (
@@ -70,7 +70,8 @@ def compare(job: Job, stages: Stages) -> tuple[TransplantResults, ConceptVector]
             source_pairs=job.source.validate,
             target_pairs=job.target_validate,
         )
-    for message in (*checked.warnings, *link.report.warnings):
+    left_out = sinks_left_out(job, link)
+    for message in (*checked.warnings, *link.report.warnings, *left_out):
         stages.warn(message)
     given = how != "auto" and settings.strength != "auto"
     if decision.stuck or (decision.how != "validation" and not given):
@@ -183,7 +184,7 @@ def _about_concept(job: Job) -> ConceptInfo:
         origin=concept.origin,
         digest=concept.digest,
         pairs=PairCounts(
-            refine=job.refine_pairs,
+            refine=len(job.refine_pairs),
             validate=len(concept.validate),
             test=len(concept.test),
         ),

@@ -15,6 +15,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from contrans.registry import unknown
+from contrans.sinks import sink_pairs, without_sinks
 from contrans.types import ConceptVector, PairedStates
 
 Estimator = Callable[
@@ -80,8 +81,26 @@ METHODS: dict[str, Estimator] = {
 }
 
 
+def _at(states: PairedStates, layer: int, estimate: Estimator) -> Tensor:
+    kept = without_sinks(states, layer)
+    positive, negative = kept.positive.at(layer), kept.negative.at(layer)
+    return estimate(positive.double(), negative.double()).float()
+
+
+def _left_out(states: PairedStates) -> dict[str, list[int]]:
+    """Pairs that took no part, by layer; layers where all did are not named."""
+    found = {
+        str(layer): sink_pairs(states, layer).nonzero()[:, 0].tolist()
+        for layer in states.layers
+    }
+    return {layer: pairs for layer, pairs in found.items() if pairs}
+
+
 def concept_vector(states: PairedStates, *, method: str = "mean") -> ConceptVector:
     """One direction per layer that separates the positive from the negative states.
+
+    At each layer, pairs with a state that is an attention sink or massive activation
+    (`contrans.sinks`) are left out; the provenance says which, by layer.
 
     Args:
         states: states of prompt pairs.
@@ -94,11 +113,7 @@ def concept_vector(states: PairedStates, *, method: str = "mean") -> ConceptVect
     if method not in METHODS:
         raise unknown("concept method", method, METHODS)
     estimate = METHODS[method]
-    rows = [
-        estimate(states.positive.at(layer).double(), states.negative.at(layer).double())
-        for layer in states.layers
-    ]
-    directions = torch.stack(rows).float()
+    directions = torch.stack([_at(states, layer, estimate) for layer in states.layers])
     if not directions.any():
         raise ValueError(
             f"the positive and negative states of {states.concept!r} do not differ at "
@@ -116,6 +131,7 @@ def concept_vector(states: PairedStates, *, method: str = "mean") -> ConceptVect
             "method": f"concept/{method}",
             "position": states.positive.position,
             "pairs": len(states),
+            "left_out": _left_out(states),
         },
     )
 
@@ -154,9 +170,13 @@ class Reliability:
 
 
 def reliability(vector: ConceptVector, held_out: PairedStates) -> list[Reliability]:
-    """Judge a vector, layer by layer, on pairs it was not made from (H.3)."""
-    found = []
+    """Judge a vector, layer by layer, on pairs it was not made from (H.3).
+
+    Without pairs that hold an attention sink, as the vector itself.
+    """
+    found, every = [], held_out
     for layer in vector.layers:
+        held_out = without_sinks(every, layer)
         unit = vector[layer].double()
         unit = unit / unit.norm().clamp_min(torch.finfo(unit.dtype).tiny)
         differences = held_out.differences(layer)

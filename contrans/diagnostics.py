@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from contrans.linear_map import r_squared_raw
+from contrans.sinks import sink_pairs, sinks, without_sinks
 from contrans.types import ConceptVector, HiddenStates, LinearMap, PairedStates
 
 LOW_COSINE = 0.4
@@ -60,6 +61,7 @@ def promise(
         pairs: held-out pairs of the concept in the target.
         layer: the block that it is for.
     """
+    pairs = without_sinks(pairs, layer)
     own = pairs.differences(layer).mean(0)
     plus, minus = (
         side.at(layer).double() @ moved.double()
@@ -127,6 +129,9 @@ def diagnose(
 ) -> Diagnosis:
     """Ask the map about the concept itself.
 
+    Rows and pairs that are attention sinks (`contrans.sinks`) in either model are left
+    out of every figure.
+
     Args:
         vector: the concept in the source model.
         link: the fitted map.
@@ -139,11 +144,14 @@ def diagnose(
     """
     s, t = link.source.layer, link.target.layer
     v = vector[s]
-    own = target_pairs.differences(t).mean(0)
+    kept = ~(sink_pairs(source_pairs, s) | sink_pairs(target_pairs, t))
+    theirs = target_pairs.differences(t)[kept]
+    own = theirs.mean(0)
     mapped = link.directions(v)
     inside = span(link, v)
-    across = spread(corpus.at(s), v)
-    promised = promise(mapped, target_pairs, t)
+    across = spread(corpus.at(s)[~sinks(corpus, s)], v)
+    rows = kept.nonzero()[:, 0].tolist()
+    promised = promise(mapped, target_pairs.rows(rows), t)
     cosine, auroc = promised.cosine, promised.auroc
     notes = []
     remedy = (
@@ -174,13 +182,13 @@ def diagnose(
             f"the mapped vector does not tell the target's held-out pairs apart (AUROC "
             f"{auroc:.2f}; 0.50 is chance). Expect little effect. Do: {remedy}"
         )
-    predicted = link.directions(source_pairs.differences(s).float()).double()
+    predicted = link.directions(source_pairs.differences(s)[kept].float()).double()
     return Diagnosis(
         span=inside,
         spread=across,
         cosine_own=cosine,
         auroc=auroc,
-        r2_pairs=r_squared_raw(target_pairs.differences(t), predicted),
+        r2_pairs=r_squared_raw(theirs, predicted),
         length_ratio=float(mapped.double().norm() / own.norm().clamp_min(1e-30)),
         warnings=tuple(f"layers {s}:{t}: {note}" for note in notes),
     )

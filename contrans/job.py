@@ -22,9 +22,16 @@ from contrans.models import LM, load_model
 from contrans.planting import Bench, Passage
 from contrans.search import candidates
 from contrans.settings import Settings
+from contrans.sinks import left_out
 from contrans.stages import Stages
 from contrans.transfer import paper_layer
-from contrans.types import ConceptVector, HiddenStates, PairedStates, PromptPairs
+from contrans.types import (
+    ConceptVector,
+    HiddenStates,
+    LinearMap,
+    PairedStates,
+    PromptPairs,
+)
 
 PERPLEXITY_SHARE, PERPLEXITY_TEXTS = 0.1, 200
 """Share of the corpus kept out of the map for perplexity, and at most so many texts."""
@@ -56,7 +63,9 @@ class Job:
     settings: Settings
     concept: Concept
     corpus: Corpus
-    refine_pairs: int
+    refine_pairs: PromptPairs
+    map_texts: tuple[str, ...]
+    """Texts of the map, in the order of the states."""
     fluent_validate: tuple[str, ...]
     """Texts for norms, and for perplexity while choosing; never those of the map."""
     fluent_test: tuple[str, ...]
@@ -143,7 +152,14 @@ def prepare(settings: Settings, stages: Stages) -> Job:
                 f"{lost} of {len(map_texts)} corpus texts have no token that both "
                 "tokenizers know and were left out"
             )
-        norms = stages.norms(lm, choosing[:NORM_TEXTS])
+        measured = stages.measured_norms(lm, choosing[:NORM_TEXTS])
+        norms = measured.means
+        odd = max(measured.left_out[layer] for layer in layers)
+        if odd:
+            stages.warn(
+                f"up to {odd} of {measured.tokens} tokens at a layer were left out of "
+                "the residual norms: massive activations, far longer than the others"
+            )
     with stages.stage("diagnose"):
         own = stages.pair_states(lm, refine, layers, "target, own vector")
         target_validate = stages.pair_states(lm, validate, layers, "target, validate")
@@ -158,7 +174,8 @@ def prepare(settings: Settings, stages: Stages) -> Job:
         settings=settings,
         concept=concept,
         corpus=corpus,
-        refine_pairs=len(refine),
+        refine_pairs=refine,
+        map_texts=tuple(map_texts[i] for i in source.rows),
         fluent_validate=tuple(choosing),
         fluent_test=tuple(judging),
         validate_task=validate_task,
@@ -396,6 +413,22 @@ def _common_rows(
 
     corpus = common(source.corpus, source.rows)
     return replace(source, corpus=corpus, rows=sorted(both)), common(target, rows)
+
+
+def sinks_left_out(job: Job, link: LinearMap) -> list[str]:
+    """What to tell the user of texts that took no part in the map and the vector."""
+    pairs, layer = job.refine_pairs, str(link.source.layer)
+    found = (
+        left_out(
+            "corpus texts were left out of the map", link.report.left_out, job.map_texts
+        ),
+        left_out(
+            "pairs were left out of the concept",
+            job.vector.provenance["left_out"].get(layer, ()),
+            pairs.positive,
+        ),
+    )
+    return [message for message in found if message is not None]
 
 
 def count_truncated(lm: LM, texts: Sequence[str]) -> int:

@@ -14,11 +14,12 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from contrans.registry import unknown
 from contrans.seeds import generator
+from contrans.sinks import sinks
 from contrans.solver import RIDGE_GRID, Factor, check_paired
 from contrans.types import FitReport, HiddenStates, LinearMap, Site
 
@@ -41,11 +42,31 @@ class _Solution:
     loo_error: float | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Split:
+    """Which rows a map is fitted on, which judge it, and which take no part."""
+
+    train: Tensor
+    test: Tensor
+    left_out: tuple[int, ...]
+
+    @staticmethod
+    def of(sinks: Bool[Tensor, " n"], holdout: float, seed: int) -> "_Split":
+        """Hold out a share of the rows that are no sinks."""
+        kept = (~sinks).nonzero()[:, 0]
+        order = kept[torch.randperm(len(kept), generator=generator(seed))]
+        n_test = int(holdout * len(kept))
+        test, train = order[:n_test].sort().values, order[n_test:].sort().values
+        return _Split(train, test, tuple(sinks.nonzero()[:, 0].tolist()))
+
+
 class _Source:
     """The source states of one layer, each decomposition made when first needed."""
 
-    def __init__(self, fitted: Tensor, held_out: Tensor) -> None:
-        self.x, self.held_out, self.mean = fitted, held_out, fitted.mean(0)
+    def __init__(self, states: Tensor, split: "_Split") -> None:
+        self.split = split
+        self.x, self.held_out = states[split.train], states[split.test]
+        self.mean = self.x.mean(0)
 
     @cached_property
     def factor(self) -> Factor:
@@ -158,53 +179,51 @@ class Fits:
         *,
         holdout: float = 0.2,
         seed: int = 0,
+        keep_sinks: bool = False,
     ) -> None:
-        """Choose the texts to fit on; nothing is fitted yet.
+        """Take the states; nothing is fitted yet.
 
         Args:
             source: states of some texts in the source model.
             target: states of the same texts, in the same order, in the target model.
             holdout: share of the texts kept out of the fit, for the report.
             seed: chooses the held-out texts.
+            keep_sinks: fit on attention sinks and massive activations, too.
 
         Raises:
-            ValueError: when the rows do not pair up or are too few, or for a share out
-                of range.
+            ValueError: when the rows do not pair up, or for a share out of range.
         """
         if not 0 <= holdout < 1:
             raise ValueError(
                 f"holdout {holdout} is no share of the texts to keep out; use 0 to 0.9"
             )
-        n = check_paired(source, target)
-        order = torch.randperm(n, generator=generator(seed))
-        n_test = int(holdout * n)
-        self.test, self.train = (
-            order[:n_test].sort().values,
-            order[n_test:].sort().values,
-        )
-        if len(self.train) < 3:
-            raise ValueError(
-                f"{n} texts are too few to fit a map (holdout {holdout}); use a few "
-                "hundred at least, better more than the source width "
-                f"({source.hidden})"
-            )
+        check_paired(source, target)
         self.source, self.target = source, target
-        self.holdout, self.seed = holdout, seed
-        self._sources: dict[int, _Source] = {}
+        self.holdout, self.seed, self.keep_sinks = holdout, seed, keep_sinks
+        self._sources: dict[tuple[int, tuple[int, ...]], _Source] = {}
 
-    def _side(self, layer: int) -> _Source:
-        """The source states of a layer; the few asked for last are remembered."""
-        if layer not in self._sources:
-            x = self._checked(self.source, layer)
+    def _side(self, layer: int, target_layer: int) -> _Source:
+        """The source states of a layer without rows that are sinks on either side.
+
+        The few asked for last are remembered; target layers with the same sinks, mostly
+        none, share one.
+        """
+        x = _finite(self.source, layer)
+        found = sinks(self.source, layer) | sinks(self.target, target_layer)
+        split = _Split.of(found & (not self.keep_sinks), self.holdout, self.seed)
+        if len(split.train) < 3:
+            raise ValueError(
+                f"{len(x)} texts are too few to fit a map (holdout {self.holdout}); use "
+                "a few hundred at least, better more than the source width "
+                f"({x.shape[1]})"
+            )
+        key = (layer, split.left_out)
+        if key not in self._sources:
             while len(self._sources) >= REMEMBERED:
                 del self._sources[next(iter(self._sources))]
-            self._sources[layer] = _Source(x[self.train], x[self.test])
-        return self._sources[layer]
-
-    def _checked(self, states: HiddenStates, layer: int) -> Tensor:
-        values = states.at(layer).double()
-        _check_states(values, states.name, layer)
-        return values
+            _check_varied(x[split.train], self.source, layer)
+            self._sources[key] = _Source(x, split)
+        return self._sources[key]
 
     def map(
         self,
@@ -234,9 +253,10 @@ class Fits:
             raise unknown("map method", method, METHODS)
         _check_options(ridge, rank)
         source, target = self.source, self.target
-        y = self._checked(target, target_layer)
-        side, train = self._side(source_layer), self.train
-        pairing = train
+        y = _finite(target, target_layer)
+        side = self._side(source_layer, target_layer)
+        train = pairing = side.split.train
+        _check_varied(y[train], target, target_layer)
         if shuffle is not None:
             pairing = train[torch.randperm(len(train), generator=generator(shuffle))]
         solution = METHODS[method](side, y[pairing], ridge=ridge, rank=rank)
@@ -244,7 +264,7 @@ class Fits:
         if solution.centred:
             bias = y[train].mean(0) - (side.mean @ solution.left) @ solution.right
         guess = (side.held_out @ solution.left) @ solution.right + bias
-        report = _report(side, y[self.test], guess, solution, method)
+        report = _report(side, y[side.split.test], guess, solution, method)
         if source.provenance.get("data") != target.provenance.get("data"):
             note = (
                 "the states of source and target come from different texts, by their "
@@ -271,6 +291,7 @@ class Fits:
                 "holdout": self.holdout,
                 "shuffle": shuffle,
                 "seed": self.seed,
+                "keep_sinks": self.keep_sinks,
             },
         )
 
@@ -287,10 +308,13 @@ def fit_linear_map(
     holdout: float = 0.2,
     shuffle: int | None = None,
     seed: int = 0,
+    keep_sinks: bool = False,
 ) -> LinearMap:
     """Fit a map from one layer of the source to one layer of the target (A2).
 
-    For maps between several layers of the same models use `Fits`.
+    For maps between several layers of the same models use `Fits`. Rows that are
+    attention sinks or massive activations at either layer (`contrans.sinks`) take no
+    part, neither in the fit nor in its report, which names them.
 
     Args:
         source: states of some texts in the source model.
@@ -305,13 +329,14 @@ def fit_linear_map(
         shuffle: a seed to break the pairing before fitting: the control whose map
             knows both streams but not which state belongs to which.
         seed: chooses the held-out texts.
+        keep_sinks: fit on attention sinks and massive activations, too.
 
     Raises:
         KeyError: for an unknown method or a layer that was not collected.
         ValueError: when the rows do not pair up, are too few, all equal or not finite,
             or an option is out of range.
     """
-    fits = Fits(source, target, holdout=holdout, seed=seed)
+    fits = Fits(source, target, holdout=holdout, seed=seed, keep_sinks=keep_sinks)
     return fits.map(
         source_layer,
         target_layer,
@@ -329,16 +354,22 @@ def _check_options(ridge: float | None, rank: int | None) -> None:
         raise ValueError(f"rank {rank} is too small; use 1 or more, or None to choose")
 
 
-def _check_states(states: Tensor, name: str, layer: int) -> None:
-    if not torch.isfinite(states).all():
+def _finite(states: HiddenStates, layer: int) -> Float[Tensor, "n hidden"]:
+    """The states of a layer, in float64."""
+    values, name = states.at(layer).double(), states.name
+    if not torch.isfinite(values).all():
         raise ValueError(
             f"NaN or infinite states of {name!r} at layer {layer}; collect them again "
             "with the model in bfloat16 or float32"
         )
-    if len(states) and (states == states[:1]).all():
+    return values
+
+
+def _check_varied(values: Tensor, states: HiddenStates, layer: int) -> None:
+    if (values == values[:1]).all():
         raise ValueError(
-            f"all {len(states)} states of {name!r} at layer {layer} are equal, so "
-            "there is nothing to fit; use texts that differ in their last word"
+            f"all {len(values)} states of {states.name!r} at layer {layer} are equal, "
+            "so there is nothing to fit; use texts that differ in their last word"
         )
 
 
@@ -376,6 +407,7 @@ def _report(
         ridge=solution.ridge,
         loo_error=solution.loo_error,
         warnings=tuple(notes),
+        left_out=side.split.left_out,
     )
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from contrans.gram import Spectrum, gram, lower_products, times
 from contrans.seeds import generator
+from contrans.sinks import sinks
 from contrans.types import HiddenStates
 
 RIDGE_GRID = torch.logspace(-8, 2, 41, dtype=torch.float64)
@@ -326,7 +327,8 @@ def move_directions(
 ) -> dict[int, tuple[Choice, dict[str, Float[Tensor, " target"]]]]:
     """Move several directions to several target layers, each by its own best ridge.
 
-    The source is factorised once. The numbers are those of a map fitted on all texts
+    The source is factorised once, or once more for each other set of attention sinks
+    that a target layer has. The numbers are those of a map fitted on all texts
     (`fit_linear_map(..., holdout=0)`) for each pair of layers.
 
     Args:
@@ -344,11 +346,15 @@ def move_directions(
         ValueError: when the rows do not pair up.
     """
     check_paired(source, target)
-    factor = Factor.of(source.at(source_layer))
+    x, odd = source.at(source_layer), sinks(source, source_layer)
     stacked = torch.stack(list(vectors.values()))
-    found = {}
+    found, factors = {}, dict[bytes, Factor]()
     for layer in target_layers:
-        y = target.at(layer)
+        kept = ~(odd | sinks(target, layer))
+        key = kept.cpu().numpy().tobytes()
+        if key not in factors:
+            factors[key] = Factor.of(x[kept])
+        factor, y = factors[key], target.at(layer)[kept]
         choice = factor.choose(y, by)
         moved = factor.directions(stacked, y, choice.strength)
         found[layer] = (choice, dict(zip(vectors, moved, strict=True)))

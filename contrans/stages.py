@@ -6,13 +6,13 @@ An interrupted run therefore goes on where it was, and a second run does no work
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from contrans.activations import collect, residual_norms
+from contrans.activations import ResidualNorms, collect, measure_norms
 from contrans.cache import Cache, cache_key
 from contrans.control import Control
 from contrans.evaluation import Measurement, Task, bootstrap, paired_difference
@@ -130,9 +130,17 @@ class Stages:
 
     def norms(self, lm: LM, texts: Sequence[str]) -> dict[int, float]:
         """Mean residual norms per layer (H9)."""
+        return self.measured_norms(lm, texts).means
+
+    def measured_norms(self, lm: LM, texts: Sequence[str]) -> ResidualNorms:
+        """The same with what was left out."""
         key = cache_key("norms", lm=lm, texts=list(texts))
-        found = self.cache.json(key, lambda: list(residual_norms(lm, texts).values()))
-        return dict(enumerate(found))
+        found = self.cache.json(key, lambda: asdict(measure_norms(lm, texts)))
+        means, left_out = (
+            {int(layer): value for layer, value in found[name].items()}
+            for name in ("means", "left_out")
+        )
+        return ResidualNorms(means, found["tokens"], left_out)
 
     def link(
         self,

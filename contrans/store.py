@@ -116,7 +116,8 @@ def _pack_map(value: LinearMap) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _unpack_map(tensors: Mapping[str, Tensor], meta: dict[str, Any]) -> LinearMap:
-    report = dict(meta["report"], warnings=tuple(meta["report"]["warnings"]))
+    lists = {k: tuple(v) for k, v in meta["report"].items() if isinstance(v, list)}
+    report = {**meta["report"], **lists}
     return LinearMap(
         **{name: tensors[name] for name in _MAP_TENSORS},
         source=Site(**meta["source"]),

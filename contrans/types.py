@@ -265,6 +265,8 @@ class FitReport:
     loo_error: float | None
     """Closed-form leave-one-out mean squared error at that ridge strength (H4)."""
     warnings: tuple[str, ...] = ()
+    left_out: tuple[int, ...] = ()
+    """Rows that took no part: attention sinks and the like, see `contrans.sinks`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,7 +25,7 @@ def by_hand(lm, texts):
     logs = []
     for text in texts:
         ids = lm.encode([text])[0]
-        start = len(head) or 1
+        start = len(head) or 2  # what the first token predicts is not scored
         logs += one_by_one(lm, ids[:start], ids[start:])
     return math.exp(-float(np.mean(logs))), len(logs)
 
@@ -78,10 +78,11 @@ def test_strided_windows_score_every_token_once_with_context(make_lm, bos):
     ids = list(lm.tokenizer(text, add_special_tokens=False).input_ids)
     slots = [0, *ids] if bos else ids
     found = perplexity(lm, [text], window=32, stride=8)
-    assert found.tokens == len(slots) - 1
-    logs, scored = [], 1
+    first = 1 if bos else 2
+    assert found.tokens == len(slots) - first
+    logs, scored = [], first
     while scored < len(slots):
-        end = min(len(slots), 32 if scored == 1 else scored + 8)
+        end = min(len(slots), 32 if scored == first else scored + 8)
         begin = max(end - 32, 0)
         context = slots[begin:scored]
         if bos:
@@ -92,12 +93,12 @@ def test_strided_windows_score_every_token_once_with_context(make_lm, bos):
     assert perplexity(lm, [text]).tokens == found.tokens
 
 
-@given(st.integers(0, 300), st.integers(2, 40), st.data())
-def test_windows_cover_everything_but_the_first_once(length, window, data):
+@given(st.integers(0, 300), st.integers(3, 40), st.integers(1, 2), st.data())
+def test_windows_cover_everything_but_the_first_once(length, window, begun, data):
     stride = data.draw(st.integers(1, window - 1))
-    found = windows(length, window, stride)
+    found = windows(length, window, stride, begun)
     scored = [i for _, first, end in found for i in range(first, end)]
-    assert scored == list(range(1, length))
+    assert scored == list(range(begun, length))
     for start, first, end in found:
         assert 0 <= start < first < end
         assert end - start <= window
@@ -120,9 +121,22 @@ def test_perplexity_refuses_what_it_cannot_score(llama, texts):
         perplexity(llama, texts, window=500)
     with pytest.raises(ValueError, match="stride 8"):
         perplexity(llama, texts, window=8, stride=8)
+    with pytest.raises(ValueError, match="choose 3 <= window <= 128"):
+        perplexity(llama, texts, window=2, stride=1)
+
+
+def test_what_a_sink_predicts_is_not_scored(make_lm):
+    """Without BOS the second token of a text has no part in perplexity."""
+    lm = make_lm("llama")
+    ids = [lm.encode([text])[0] for text in ("xbcdef", "xbcdefg")]
+    logs = [x for row in ids for x in one_by_one(lm, row[:2], row[2:])]
+    found = perplexity(lm, ["xbcdef", "xbcdefg"])
+    assert found.tokens == 9
+    assert found.value == pytest.approx(math.exp(-np.mean(logs)), rel=RATIO)
+    assert perplexity(lm, ["xy", "xbcdef", "xbcdefg"]).value == found.value
 
 
 def test_characters_and_a_small_context(unpadded):
     found = perplexity(unpadded, ["the dog went home " * 30])
-    assert found.tokens == 18 * 30 - 1
+    assert found.tokens == 18 * 30 - 2
     assert found.stderr > 0

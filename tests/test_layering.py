@@ -17,6 +17,7 @@ FLOORS = [
         "files",
         "prefix_tree",
         "results",
+        "sinks",
     },
     {"anatomy", "cache", "store", "mapped", "data", "zoo", "models", "library"}
     | {"gguf_file", "gguf_model", "named_models", "locate"},

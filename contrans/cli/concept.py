@@ -53,6 +53,11 @@ def concept(
 
     paired = load(states, "paired-states")
     vector = carried(concept_vector(paired, method=method), paired.positive.provenance)
+    for layer, odd in vector.provenance["left_out"].items():
+        screen.note(
+            f"warning: {len(odd)} pairs were left out at layer {layer}, whose states "
+            "are attention sinks or massive activations"
+        )
     judged = None
     if held_out is not None:
         other = load(held_out, "paired-states")

@@ -47,6 +47,13 @@ def link(
     holdout: Annotated[
         float, typer.Option(help="Share of the texts kept for the report.")
     ] = 0.2,
+    keep_sinks: Annotated[
+        bool,
+        typer.Option(
+            "--keep-sinks",
+            help="Fit on attention sinks, too: rows over ten times the median length.",
+        ),
+    ] = False,
     seed: options.Seed = 0,
     force: options.Force = False,
     json_: options.Json = False,
@@ -93,11 +100,20 @@ def link(
         rank=rank,
         holdout=holdout,
         seed=seed,
+        keep_sinks=keep_sinks,
     )
     save(fitted, out, force=force)
     report = asdict(fitted.report)
     for warning in report["warnings"]:
         screen.note(f"warning: {warning}")
+    if report["left_out"]:
+        rows = ", ".join(str(row + 1) for row in report["left_out"][:5])
+        more = ", ..." if len(report["left_out"]) > 5 else ""
+        screen.note(
+            f"warning: {len(report['left_out'])} texts were left out, whose states are "
+            f"attention sinks or massive activations: row {rows}{more} (--keep-sinks "
+            "fits on them)"
+        )
     if json_:
         typer.echo(json.dumps(report, indent=2))
         return
@@ -116,6 +132,7 @@ def report_table(report: dict) -> str:
     rows = [
         ("texts fitted on", str(report["n"])),
         ("texts held out", str(report["n_test"])),
+        ("texts left out as sinks", str(len(report["left_out"]))),
         ("held-out R²", _figure(report["r2"])),
         ("held-out R² of differences", _figure(report["r2_differences"])),
         ("effective rank of the source", f"{report['effective_rank']:.1f}"),

@@ -1,5 +1,6 @@
 """Are the emotions apart in a model's states? t-SNE to see it, a probe to say it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from contrans.recipes.figure2b import positives
 from contrans.recipes.lab import Lab
 from contrans.recipes.plan import Model
 from contrans.recipes.subjects import emotions
+from contrans.sinks import sinks
 
 CHANCE = 1 / len(EMOTIONS)
 NEIGHBOURS = 30.0
@@ -24,10 +26,11 @@ class Space:
     """States of emotions at one layer of one model."""
 
     points: np.ndarray
-    """Two coordinates per test scenario."""
+    """Two coordinates per test scenario that is no attention sink."""
     kinds: tuple[str, ...]
+    """Their emotions."""
     correct: tuple[float, ...]
-    """1 where a probe that was fitted on other templates names the emotion."""
+    """Per test scenario, 1 where a probe fitted on other templates names the emotion."""
     validation: float
     """The probe's accuracy on validation scenarios."""
 
@@ -42,23 +45,33 @@ def space(lab: Lab, model: Model, layer: int, *, embed: bool = True) -> Space:
         embed: whether to compute the two coordinates, the slow part.
     """
     lm, found = lab.lm(model), emotions(lab.plan, lab.limit)
-    texts, kinds = positives(lab)
 
-    def states(wanted: list[str]) -> np.ndarray:
-        return lab.stages.states(lm, wanted, [layer], "states").at(layer).numpy()
+    def states(
+        texts: Sequence[str], kinds: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """States, of what kind each is, and which are no attention sinks."""
+        read = lab.stages.states(lm, texts, [layer], "states")
+        return read.at(layer).numpy(), np.array(kinds), (~sinks(read, layer)).numpy()
 
-    def labelled(part: str) -> tuple[np.ndarray, list[str]]:
+    def labelled(part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows = {n: list(getattr(s, part).positive) for n, s in found.items()}
         names = [name for name, group in rows.items() for _ in group]
-        return states([text for group in rows.values() for text in group]), names
+        return states([text for group in rows.values() for text in group], names)
 
-    x, y = labelled("refine")
+    x, y, kept = labelled("refine")
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-    probe.fit(x, y)
-    test, held = states(texts), labelled("validate")
-    right = probe.predict(test) == np.array(kinds)
-    points = _embed(test, lab.plan.seed) if embed else np.zeros((len(texts), 2))
-    return Space(points, kinds, tuple(right.astype(float)), float(probe.score(*held)))
+    probe.fit(x[kept], y[kept])
+    held, held_kinds, _ = labelled("validate")
+    test, kinds, kept = states(*positives(lab))
+    right = probe.predict(test) == kinds
+    test, kinds = test[kept], kinds[kept]
+    points = _embed(test, lab.plan.seed) if embed else np.zeros((len(test), 2))
+    return Space(
+        points,
+        tuple(kinds.tolist()),
+        tuple(right.astype(float)),
+        float(probe.score(held, held_kinds)),
+    )
 
 
 def _embed(states: np.ndarray, seed: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from contrans.recipes.subjects import emotion, emotions
 from contrans.report.figures import legend, scatter
 from contrans.report.plots import INK, STYLE
 from contrans.report.sheet import Sheet, Table
+from contrans.sinks import sinks
 
 FEELING = "fear"
 WHERE = "§4.2, Figure 2(b)"
@@ -45,13 +46,16 @@ def run(lab: Lab) -> Sheet:
     layer = planted.layers[1]
     lm = lab.lm(route.target)
 
-    def states(texts: Sequence[str]) -> np.ndarray:
+    def states(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """States that are no attention sinks, and which those are."""
         found = lab.stages.states(lm, list(texts), [layer], "states of emotions")
-        return found.at(layer).double().numpy()
+        kept = (~sinks(found, layer)).numpy()
+        return found.at(layer).double().numpy()[kept], kept
 
-    texts, kinds = positives(lab)
-    before = states(texts)
-    centre = states(subject.validate.positive).mean(0)
+    texts, every = positives(lab)
+    before, kept = states(texts)
+    kinds = tuple(np.array(every)[kept].tolist())
+    centre = states(subject.validate.positive)[0].mean(0)
     push = planted.raw * planted.vector[layer]
     others = np.array([kind != FEELING for kind in kinds])
 

@@ -140,7 +140,7 @@ def check_perplexity(lm: LM, task: PerplexityTask, sample: int) -> Check:
     texts = tuple(" ".join(text.split()[:40]) for text in task.documents[:sample])
     measured = PerplexityTask(texts).measure(lm)
     total, tokens = 0.0, 0
-    head = max(len(lm.special_affixes[0]), 1)
+    head = len(lm.special_affixes[0]) or 2  # what is never scored
     for ids in lm.encode(texts):
         total -= log_probability(lm, ids[:head], ids[head:])
         tokens += len(ids) - head
