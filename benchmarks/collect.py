@@ -15,9 +15,9 @@ from common import (
     show,
 )
 
-from contrans.activations import collect
-from contrans.models import LM
-from contrans.prefix_tree import PrefixTree
+from contrans.models.collect import collect
+from contrans.models.lm import LM
+from contrans.models.prefix_tree import PrefixTree
 
 
 @torch.no_grad()

@@ -26,11 +26,12 @@ from threadpoolctl import threadpool_limits
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from contrans.core.types import ConceptVector
 from contrans.data import load_corpus
 from contrans.data.catalogue import EMOTIONS
 from contrans.library.concepts import load_concept
-from contrans.models import LM, wrap
-from contrans.types import ConceptVector
+from contrans.models.lm import LM
+from contrans.models.loading import wrap
 
 VOCABULARY = 32_000
 HERE = Path(__file__).parent

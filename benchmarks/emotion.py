@@ -3,14 +3,14 @@
 import torch
 from common import Ratio, Report, arguments, race, random_lm, random_vector, ratio, show
 
-from contrans.control import Steer
+from contrans.control.steer import Steer
 from contrans.data.catalogue import EMOTIONS
 from contrans.data.pairs import read_pairs
-from contrans.evaluation.emotions import fewshot_prefix
-from contrans.evaluation.scoring import last_token_logits, last_token_logits_under
+from contrans.evaluation.tasks.emotions import fewshot_prefix
 from contrans.library.concepts import load_concept
-from contrans.models import LM
-from contrans.transfer import paper_layer
+from contrans.models.lm import LM
+from contrans.models.scoring import last_token_logits, last_token_logits_under
+from contrans.vectors.transplant import paper_layer
 
 STRENGTHS = (0.5, 1.0, 1.5, 2.0)
 

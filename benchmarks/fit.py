@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from common import Ratio, Report, arguments, race, ratio, show
 
-from contrans.gram import minimum_norm
-from contrans.solver import Factor
+from contrans.vectors.gram import minimum_norm
+from contrans.vectors.ridge import Factor
 
 CONCEPTS, LAYERS = 12, 40
 

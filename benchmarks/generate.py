@@ -21,8 +21,8 @@ from common import (
 from lockstep import lockstep, twin
 from transformers import StoppingCriteria, StoppingCriteriaList
 
-from contrans.control import Steer
-from contrans.models import LM
+from contrans.control.steer import Steer
+from contrans.models.lm import LM
 
 
 def tokens(

@@ -6,8 +6,8 @@ import time
 import torch
 from common import HERE, Ratio, Report, arguments, prompts, random_lm, show
 
-from contrans.activations import collect
-from contrans.solver import Factor
+from contrans.models.collect import collect
+from contrans.vectors.ridge import Factor
 
 
 def best(function, rounds: int) -> float:

@@ -14,7 +14,7 @@ import torch
 from common import clock
 from transformers import StoppingCriteria
 
-from contrans.models import LM
+from contrans.models.lm import LM
 
 
 def twin(lm: LM) -> LM:

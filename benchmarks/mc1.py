@@ -9,8 +9,8 @@ import random
 import torch
 from common import Ratio, Report, arguments, race, random_lm, ratio, show
 
-from contrans.evaluation.scoring import continuation_ids, score_continuations
-from contrans.models import LM
+from contrans.models.lm import LM
+from contrans.models.scoring import continuation_ids, score_continuations
 
 Items = list[tuple[list[int], list[int]]]
 
@@ -35,7 +35,7 @@ def questions(options, lm: LM, n: int) -> Items:
 def _truthfulqa(path, lm: LM, n: int) -> Items:
     import json
 
-    from contrans.evaluation.truthfulqa import PRIMER
+    from contrans.evaluation.tasks.truthfulqa import PRIMER
 
     found = []
     for entry in json.loads(path.read_text(encoding="utf-8"))[:n]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common import Ratio, Report, arguments, prompts, random_lm, show
 
-from contrans.activations import collect
+from contrans.models.collect import collect
 
 
 def peak() -> int:

@@ -148,8 +148,8 @@ def inside(peer: str) -> None:
     from lockstep import lockstep, twin
     from transformers import StoppingCriteria
 
-    from contrans.activations import collect
-    from contrans.control import Steer
+    from contrans.control.steer import Steer
+    from contrans.models.collect import collect
 
     sys.argv = [sys.argv[0], *sys.argv[3:]]
     options = arguments(peer)

@@ -12,16 +12,17 @@ from dataclasses import dataclass
 
 import torch
 
-from contrans.activations import collect, collect_pairs, measure_norms
-from contrans.concept import concept_vector
+from contrans.core.types import HiddenStates, LinearMap
 from contrans.data import load_corpus
-from contrans.diagnostics import span
 from contrans.evaluation.fluency import text_losses
 from contrans.library.concepts import load_concept
-from contrans.linear_map import fit_linear_map
-from contrans.models import LM, load_model
-from contrans.sinks import outlying
-from contrans.types import HiddenStates, LinearMap
+from contrans.models.collect import collect, collect_pairs, measure_norms
+from contrans.models.lm import LM
+from contrans.models.loading import load_model
+from contrans.vectors.concepts import concept_vector
+from contrans.vectors.diagnostics import span
+from contrans.vectors.maps import fit_linear_map
+from contrans.vectors.sinks import outlying
 
 SINK = "The"
 """A text of one token in most tokenizers."""

@@ -4,9 +4,9 @@ import torch
 from common import Ratio, Report, arguments, race, random_lm, random_vector, ratio, show
 from emotion import scenarios
 
-from contrans.control import Steer
-from contrans.evaluation.scoring import last_token_logits, last_token_logits_under
-from contrans.models import LM
+from contrans.control.steer import Steer
+from contrans.models.lm import LM
+from contrans.models.scoring import last_token_logits, last_token_logits_under
 
 
 def apart(lm: LM, rows: list, steers: list[Steer], share: bool) -> list[torch.Tensor]:

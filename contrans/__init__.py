@@ -14,38 +14,38 @@ from typing import TYPE_CHECKING, Any
 from contrans.core.version import __version__ as __version__
 
 _WHERE = {
-    "ConceptVector": "types",
-    "HiddenStates": "types",
-    "LinearMap": "types",
-    "PairedStates": "types",
-    "PromptPairs": "types",
-    "Site": "types",
-    "save": "store",
-    "load": "store",
-    "LM": "models",
-    "UnsupportedModelError": "anatomy",
-    "load_model": "models",
-    "collect": "activations",
-    "collect_pairs": "activations",
-    "residual_norms": "activations",
-    "concept_vector": "concept",
-    "logistic_direction": "concept",
-    "mean_difference": "concept",
-    "principal_direction": "concept",
-    "reliability": "concept",
-    "whitened_difference": "concept",
-    "fit_linear_map": "linear_map",
-    "minimum_norm": "gram",
-    "move_directions": "solver",
-    "diagnose": "diagnostics",
-    "pair_layers": "transfer",
-    "transplant": "transfer",
-    "NoControl": "control",
-    "Steer": "control",
-    "compose": "control",
-    "random_like": "control",
+    "ConceptVector": "core.types",
+    "HiddenStates": "core.types",
+    "LinearMap": "core.types",
+    "PairedStates": "core.types",
+    "PromptPairs": "core.types",
+    "Site": "core.types",
+    "save": "core.artifacts",
+    "load": "core.artifacts",
+    "LM": "models.lm",
+    "UnsupportedModelError": "models.anatomy",
+    "load_model": "models.loading",
+    "collect": "models.collect",
+    "collect_pairs": "models.collect",
+    "residual_norms": "models.collect",
+    "concept_vector": "vectors.concepts",
+    "logistic_direction": "vectors.concepts",
+    "mean_difference": "vectors.concepts",
+    "principal_direction": "vectors.concepts",
+    "reliability": "vectors.concepts",
+    "whitened_difference": "vectors.concepts",
+    "fit_linear_map": "vectors.maps",
+    "minimum_norm": "vectors.gram",
+    "move_directions": "vectors.ridge",
+    "diagnose": "vectors.diagnostics",
+    "pair_layers": "vectors.transplant",
+    "transplant": "vectors.transplant",
+    "NoControl": "control.steer",
+    "Steer": "control.steer",
+    "compose": "control.steer",
+    "random_like": "control.steer",
     "evaluate": "evaluation",
-    "run_transplant": "pipeline",
+    "run_transplant": "experiments.transplant.run",
 }
 _MODULES = ("data", "library", "zoo")
 __all__ = [
@@ -55,14 +55,33 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from contrans import data as data, library as library, zoo as zoo
-    from contrans.activations import (
+    from contrans.control.steer import (
+        Steer as Steer,
+        compose as compose,
+        random_like as random_like,
+    )
+    from contrans.core.artifacts import load as load, save as save
+    from contrans.core.types import (
+        ConceptVector as ConceptVector,
+        HiddenStates as HiddenStates,
+        LinearMap as LinearMap,
+        PairedStates as PairedStates,
+        PromptPairs as PromptPairs,
+        Site as Site,
+    )
+    from contrans.evaluation import evaluate as evaluate
+    from contrans.experiments.transplant.run import run_transplant as run_transplant
+    from contrans.models import zoo as zoo
+    from contrans.models.anatomy import UnsupportedModelError as UnsupportedModelError
+    from contrans.models.collect import (
         collect as collect,
         collect_pairs as collect_pairs,
         residual_norms as residual_norms,
     )
-    from contrans.anatomy import UnsupportedModelError as UnsupportedModelError
-    from contrans.concept import (
+    from contrans.models.edits import NoControl as NoControl
+    from contrans.models.lm import LM as LM
+    from contrans.models.loading import load_model as load_model
+    from contrans.vectors.concepts import (
         concept_vector as concept_vector,
         logistic_direction as logistic_direction,
         mean_difference as mean_difference,
@@ -70,31 +89,13 @@ if TYPE_CHECKING:
         reliability as reliability,
         whitened_difference as whitened_difference,
     )
-    from contrans.control import (
-        NoControl as NoControl,
-        Steer as Steer,
-        compose as compose,
-        random_like as random_like,
-    )
-    from contrans.diagnostics import diagnose as diagnose
-    from contrans.evaluation import evaluate as evaluate
-    from contrans.gram import minimum_norm as minimum_norm
-    from contrans.linear_map import fit_linear_map as fit_linear_map
-    from contrans.models import LM as LM, load_model as load_model
-    from contrans.pipeline import run_transplant as run_transplant
-    from contrans.solver import move_directions as move_directions
-    from contrans.store import load as load, save as save
-    from contrans.transfer import (
+    from contrans.vectors.diagnostics import diagnose as diagnose
+    from contrans.vectors.gram import minimum_norm as minimum_norm
+    from contrans.vectors.maps import fit_linear_map as fit_linear_map
+    from contrans.vectors.ridge import move_directions as move_directions
+    from contrans.vectors.transplant import (
         pair_layers as pair_layers,
         transplant as transplant,
-    )
-    from contrans.types import (
-        ConceptVector as ConceptVector,
-        HiddenStates as HiddenStates,
-        LinearMap as LinearMap,
-        PairedStates as PairedStates,
-        PromptPairs as PromptPairs,
-        Site as Site,
     )
 
 

@@ -20,8 +20,9 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
-from contrans.models import LM, wrap
-from contrans.types import ConceptVector
+from contrans.core.types import ConceptVector
+from contrans.models.lm import LM
+from contrans.models.loading import wrap
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread each: the workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -10,7 +10,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from contrans.models import LM, wrap
+from contrans.models.lm import LM
+from contrans.models.loading import wrap
 
 EXACT = 1e-4
 """Tolerance for sums of float32 log-probabilities in different batches."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from contrans.store import save
-from contrans.types import ConceptVector
+from contrans.core.artifacts import save
+from contrans.core.types import ConceptVector
 
 PAIRS = 10
 

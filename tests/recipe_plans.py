@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from contrans.recipes.plan import load_plan
+from contrans.experiments.paper.plan import load_plan
 
 QUICK = {"grid": [0.2, 0.5], "tried": 1}
 

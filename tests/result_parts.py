@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from contrans.core.version import __version__
-from contrans.results import (
+from contrans.core.results import (
     CandidateInfo,
     Change,
     ConceptInfo,
@@ -28,6 +27,7 @@ from contrans.results import (
     TriedPoint,
     Truncated,
 )
+from contrans.core.version import __version__
 
 
 def effect_row(

@@ -28,6 +28,6 @@ def test_public_names_exist_and_are_listed():
     for name, module in contrans._WHERE.items():
         assert hasattr(import_module(f"contrans.{module}"), name)
         assert name in dir(contrans)
-    assert contrans.Steer is import_module("contrans.control").Steer
+    assert contrans.Steer is import_module("contrans.control.steer").Steer
     with pytest.raises(AttributeError, match="no attribute 'steer'"):
         _ = contrans.steer

@@ -9,8 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 from contrans.cli.basics import PLAIN, debugging, explain, help_text
+from contrans.core.registry import lookup, unknown
 from contrans.core.version import __version__
-from contrans.registry import lookup, unknown
 
 
 class Verb(NamedTuple):
@@ -51,7 +51,7 @@ VERBS = {
     ),
     "map": Verb(
         _STAGES,
-        "contrans.cli.link:link",
+        "contrans.cli.map:link",
         "Fit a linear map between the states of two models.",
     ),
     "generate": Verb(
@@ -101,7 +101,7 @@ VERBS = {
     ),
     "ls": Verb(
         _LOOK,
-        "contrans.cli.listing:listing",
+        "contrans.cli.ls:listing",
         "List concepts, models, methods, maps or tasks.",
     ),
     "recipe": Verb(

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from contrans.control import Control
-from contrans.methods import AlignTraining, InstAlign, ProxyTuning
-from contrans.models import load_model
+from contrans.control.methods import AlignTraining, InstAlign, ProxyTuning
+from contrans.models.edits import Control
+from contrans.models.loading import load_model
 
 
 def baselines(
@@ -58,7 +58,7 @@ def task_settings(
         ValueError: when a setting has no "=", or no task knows it.
         KeyError: for an unknown task.
     """
-    from contrans.evaluation.named import settings_of
+    from contrans.evaluation.registry import settings_of
 
     known = [settings_of(name) for name in tasks]
     found: list[dict[str, Any]] = [{} for _ in tasks]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from contrans.cli import options, screen
+from contrans.cli import console, options
 
 _HELP = """/strength X  multiply the vectors' strengths by X from now on (1 is as started)
 /off  /on    leave the vectors out, or put them back
@@ -48,10 +48,10 @@ def chat(
 
     Next: contrans eval measures the strength you liked.
     """
-    screen.quiet()
+    console.quiet()
     from contrans.cli.steering import load_vectors, steer as control
-    from contrans.control import compose
-    from contrans.models import load_model
+    from contrans.control.steer import compose
+    from contrans.models.loading import load_model
 
     vectors = load_vectors(steer or [], strength, unit)
     lm = load_model(
@@ -91,15 +91,15 @@ def chat(
             break
         if word in ("/on", "/off"):
             off = word == "/off"
-            screen.note("vectors off" if off else f"vectors on, factor {factor:g}")
+            console.note("vectors off" if off else f"vectors on, factor {factor:g}")
         elif word == "/reset":
             history.clear()
-            screen.note("conversation forgotten")
+            console.note("conversation forgotten")
         elif word == "/strength":
             read = _factor(rest)
             factor, off = (factor, off) if read is None else (read, False)
         elif word.startswith("/"):
-            screen.note(_HELP)
+            console.note(_HELP)
         elif line:
             prompt = line
             if template:
@@ -117,7 +117,7 @@ def chat(
                         seed=seed + turn,
                     )
             except KeyboardInterrupt:
-                screen.note("\nanswer stopped")
+                console.note("\nanswer stopped")
                 if template:
                     history.pop()
                 continue
@@ -132,9 +132,9 @@ def _greet(name: str, vectors: list[Any], *, template: bool) -> None:
         f"{', '.join(map(str, v.value.layers))})"
         for v in vectors
     )
-    screen.note(f"{name} with {used or 'no vector'}. /help lists commands.")
+    console.note(f"{name} with {used or 'no vector'}. /help lists commands.")
     if not template:
-        screen.note("no chat template: each line you type is continued by itself")
+        console.note("no chat template: each line you type is continued by itself")
 
 
 def _ask() -> str | None:
@@ -145,7 +145,7 @@ def _ask() -> str | None:
     try:
         return input("> " if sys.stdin.isatty() else "").strip()
     except (EOFError, KeyboardInterrupt):
-        screen.note("")
+        console.note("")
         return None
 
 
@@ -153,7 +153,7 @@ def _factor(text: str) -> float | None:
     try:
         found = float(text)
     except ValueError:
-        screen.note(f"cannot read {text!r}; write a number, such as /strength 1.5")
+        console.note(f"cannot read {text!r}; write a number, such as /strength 1.5")
         return None
-    screen.note(f"factor {found:g}")
+    console.note(f"factor {found:g}")
     return found

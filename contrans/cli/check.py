@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from contrans.cli import options, screen
+from contrans.cli import console, options
 from contrans.cli.basics import debugging, explain
 
 
@@ -81,7 +81,7 @@ def check(
             trust_remote_code=trust_remote_code,
             force=force,
         )
-        from contrans.files import write_text
+        from contrans.core.files import write_text
         from contrans.report.checks import (
             shown,
             to_html,
@@ -124,19 +124,19 @@ def _run(
     if update_baseline and baseline is None:
         raise typer.BadParameter("--update-baseline needs --baseline FILE")
     if undecided is not None:
-        screen.check_choice("--undecided", undecided, ("warn", "fail", "pass"))
+        console.check_choice("--undecided", undecided, ("warn", "fail", "pass"))
     for path in (junit, out):
         if path is not None:
-            screen.check_new(path, force=force)
-    from contrans.checks.reading import read_suite
+            console.check_new(path, force=force)
+    from contrans.experiments.checks.suite_file import read_suite
 
     suite = read_suite(file)
     if undecided is not None:
         suite = suite.model_copy(update={"undecided": undecided})
-    screen.quiet()
-    from contrans.checks.running import run_suite
+    console.quiet()
+    from contrans.experiments.checks.running import run_suite
 
-    with screen.Bars() as bars:
+    with console.Bars() as bars:
         return run_suite(
             suite,
             folder=file.parent,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from contrans.cli import options, screen
+from contrans.cli import console, options
 
 
 def collect(
@@ -65,17 +65,17 @@ def collect(
     if (pairs is None) == (texts is None):
         raise typer.BadParameter("give --pairs NAME|FILE or --texts FILE (one of them)")
     chosen = options.parse_layers(layers)
-    screen.check_choice("split", split, ("refine", "validate", "test"))
-    screen.check_choice("position", position, ("last", "mean", "all"))
-    screen.check_new(out, force=force)
-    screen.quiet()
-    from contrans.activations import collect as read, collect_pairs
-    from contrans.cli.norms import measured
+    console.check_choice("split", split, ("refine", "validate", "test"))
+    console.check_choice("position", position, ("last", "mean", "all"))
+    console.check_new(out, force=force)
+    console.quiet()
+    from contrans.cli.residual_norms import measured
+    from contrans.core.artifacts import save
+    from contrans.core.types import PromptPairs
     from contrans.data import load_corpus
     from contrans.library.concepts import load_concept
-    from contrans.models import load_model
-    from contrans.store import save
-    from contrans.types import PromptPairs
+    from contrans.models.collect import collect as read, collect_pairs
+    from contrans.models.loading import load_model
 
     if pairs is not None:
         data: Any = getattr(load_concept(pairs, seed=seed), split)
@@ -96,7 +96,7 @@ def collect(
         blocks=blocks,
         trust_remote_code=trust_remote_code,
     )
-    with screen.Bars() as bars:
+    with console.Bars() as bars:
         if pairs is None:  # straight to the file, so that memory is no bound
             wanted = (
                 range(lm.layers) if chosen is None else sorted(map(lm.layer, chosen))

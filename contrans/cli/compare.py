@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from contrans.cli import options, screen
+from contrans.cli import console, options
 
 _FORMATS = (".md", ".html", ".json")
 
@@ -115,16 +115,16 @@ def compare(
     for path in out or []:
         if path.suffix not in _FORMATS:
             raise typer.BadParameter(f"{path}: -o writes {', '.join(_FORMATS)}")
-        screen.check_new(path, force=force)
-    screen.check_choice("split", split, ("test", "validate"))
-    screen.check_choice("unit", unit, ("raw", "relative"))
-    screen.check_choice("positions", positions, ("all", "prompt", "generated"))
+        console.check_new(path, force=force)
+    console.check_choice("split", split, ("test", "validate"))
+    console.check_choice("unit", unit, ("raw", "relative"))
+    console.check_choice("positions", positions, ("all", "prompt", "generated"))
     if model is None and (strength or layers):
         raise typer.BadParameter("--strength and --layers need --model and vectors")
     strengths = list(strength or [])
     if len(strengths) > 2:
         raise ValueError(f"{len(strengths)} strengths for two sides; give one or two")
-    from contrans.checks.suite import TaskSpec
+    from contrans.experiments.checks.suite import TaskSpec
 
     shared: dict[str, Any] = {"limit": limit}
     given = [(name, TaskSpec(concept=name, split=split, **shared)) for name in names]
@@ -137,10 +137,10 @@ def compare(
     if perplexity != "none":
         title = "perplexity" if "perplexity" not in specs else "neutral perplexity"
         specs[title] = TaskSpec(perplexity=perplexity, **shared)
-    screen.quiet()
-    from contrans.ab import compare_ab
-    from contrans.checks.sources import get_task
-    from contrans.files import finite, write_text
+    console.quiet()
+    from contrans.core.files import finite, write_text
+    from contrans.experiments.ab import compare_ab
+    from contrans.experiments.checks.resolve import get_task
     from contrans.report.ab import shown, to_html, to_markdown
 
     how = {
@@ -156,7 +156,7 @@ def compare(
     ]
     sides = [_side(arm, loading) for arm in _told_apart(arms)]
     tasks = [get_task(name, spec, None, seed=seed) for name, spec in specs.items()]
-    with screen.Bars() as bars:
+    with console.Bars() as bars:
         found = compare_ab(
             sides[0],
             sides[1],
@@ -229,8 +229,8 @@ def _told_apart(arms: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _side(arm: dict[str, Any], loading: dict[str, Any]) -> Any:
-    from contrans.ab import Arm
-    from contrans.checks.suite import ModelSpec, VectorSpec
+    from contrans.experiments.ab import Arm
+    from contrans.experiments.checks.suite import ModelSpec, VectorSpec
 
     vector = None if arm["vector"] is None else VectorSpec(**arm["vector"])
     return Arm(arm["label"], ModelSpec(name=arm["model"], **loading), vector)

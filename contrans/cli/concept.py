@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from contrans.cli import options, screen
+from contrans.cli import console, options
 
 
 def concept(
@@ -46,15 +46,15 @@ def concept(
       contrans generate MODEL "You lost" --steer anger.safetensors --layers 3
       contrans transplant anger.safetensors link.safetensors -o moved.safetensors
     """
-    screen.check_new(out, force=force)
-    from contrans.cli.norms import carried
-    from contrans.concept import concept_vector, reliability
-    from contrans.store import load, save
+    console.check_new(out, force=force)
+    from contrans.cli.residual_norms import carried
+    from contrans.core.artifacts import load, save
+    from contrans.vectors.concepts import concept_vector, reliability
 
     paired = load(states, "paired-states")
     vector = carried(concept_vector(paired, method=method), paired.positive.provenance)
     for layer, odd in vector.provenance["left_out"].items():
-        screen.note(
+        console.note(
             f"warning: {len(odd)} pairs were left out at layer {layer}, whose states "
             "are attention sinks or massive activations"
         )
@@ -83,4 +83,4 @@ def concept(
     header = ["layer", "length", "of the stream"]
     header += [] if judged is None else ["AUROC", "pair cosine"]
     typer.echo(f"{out}: {vector.concept} in {vector.name}, {len(paired)} pairs\n")
-    typer.echo(screen.table(header, rows))
+    typer.echo(console.table(header, rows))

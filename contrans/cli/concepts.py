@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from contrans.cli import options, screen
+from contrans.cli import console, options
 from contrans.cli.basics import PLAIN, help_text
 from contrans.cli.concepts_sharing import Where, pull, push
 
@@ -54,7 +54,7 @@ def list_(
       contrans concepts list honesty
       contrans concepts list --library s3://team/concepts --json
     """
-    from contrans.cli.concepts_text import listing
+    from contrans.cli.concepts_tables import listing
     from contrans.library import Library
 
     place = Library(library)
@@ -67,11 +67,11 @@ def list_(
     elif found:
         typer.echo(listing(found, every=name is not None))
     else:
-        screen.note(
+        console.note(
             f"{place.name} is empty; fill it: contrans concepts add PATH --name NAME"
         )
     for message in damaged:
-        screen.note(f"warning: {message}")
+        console.note(f"warning: {message}")
 
 
 @_verb
@@ -88,7 +88,7 @@ def show(
       contrans concepts show honesty
       contrans concepts show honesty-13b@2 --json
     """
-    from contrans.cli.concepts_text import described, facts
+    from contrans.cli.concepts_tables import described, facts
     from contrans.library import Library
 
     place = Library(library)
@@ -167,7 +167,7 @@ def _warn_of_pack(name: str, label: str) -> None:
     from contrans.data import concepts
 
     if name in concepts():
-        screen.note(
+        console.note(
             f"note: --concept {name} without a version means the built-in concept; "
             f"write {label}"
         )
@@ -193,7 +193,7 @@ def diff(
       contrans concepts diff honesty@1 honesty@2
       contrans concepts diff anger-13b@1 anger-13b --json
     """
-    from contrans.cli.concepts_text import compared
+    from contrans.cli.concepts_tables import compared
     from contrans.library import Library
 
     found = Library(library).diff(one, other)
@@ -214,7 +214,7 @@ def verify(library: Where = None, json_: options.Json = False) -> None:
     from contrans.library import Library
 
     place = Library(library)
-    with screen.Bars() as bars:
+    with console.Bars() as bars:
         found = place.verify(bars.stage("verify"))
     entries = place.list()
     if json_:

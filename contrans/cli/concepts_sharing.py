@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from contrans.cli import options, screen
+from contrans.cli import console, options
 
 Where = Annotated[
     str | None,
@@ -56,7 +56,7 @@ def push(
     """
     from contrans.library import Library
 
-    with screen.Bars() as bars:
+    with console.Bars() as bars:
         done = Library(library).push(remote, names or (), progress=bars.stage("push"))
     _moved(done, remote, "pushed to", as_json=json_)
 
@@ -84,7 +84,7 @@ def pull(
     """
     from contrans.library import Library
 
-    with screen.Bars() as bars:
+    with console.Bars() as bars:
         done = Library(library).pull(
             remote, names or (), renumber=renumber, progress=bars.stage("pull")
         )
@@ -112,7 +112,7 @@ def _moved(done: Any, remote: str, verb: str, *, as_json: bool) -> None:
     for was, now in done.renumbered:
         typer.echo(f"{was} of yours is now {now}")
     if done.left:
-        screen.note(
+        console.note(
             f"left out, since removed there before: {', '.join(done.left)} (name them "
             "to copy them again)"
         )

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from contrans.cli import options, screen
+from contrans.cli import console, options
 
 
 def evaluate(
@@ -105,7 +105,7 @@ def evaluate(
 
     Next: contrans show r.json; other strengths with --split validate.
     """
-    screen.check_choice("split", split, ("test", "validate"))
+    console.check_choice("split", split, ("test", "validate"))
     if not concept and not task:
         raise typer.BadParameter("say what to measure: --concept NAME or --task NAME")
     if len(task or []) != len(data or []):
@@ -114,17 +114,18 @@ def evaluate(
             "data, in the same order"
         )
     if out is not None:
-        screen.check_new(out, force=force)
-    screen.quiet()
-    from contrans.cache import Cache, cache_folder
+        console.check_new(out, force=force)
+    console.quiet()
     from contrans.cli.baselines import baselines, task_settings
     from contrans.cli.steering import load_vectors, steer as control
-    from contrans.control import NoControl, random_like
+    from contrans.control.steer import random_like
+    from contrans.core.cache import Cache, cache_folder
+    from contrans.core.files import write_text
     from contrans.data import load_corpus
     from contrans.evaluation import evaluate as measure, make_task, named_task
-    from contrans.files import write_text
     from contrans.library.concepts import load_concept
-    from contrans.models import load_model
+    from contrans.models.edits import NoControl
+    from contrans.models.loading import load_model
     from contrans.report.scores import shown
 
     vectors = load_vectors(steer or [], strength, unit)
@@ -173,7 +174,7 @@ def evaluate(
         aligned=aligned,
         loading=loading,
     )
-    with screen.Bars() as bars:
+    with console.Bars() as bars:
         results = measure(
             lm,
             tasks,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from contrans.cli import options, screen
+from contrans.cli import console, options
 
 
 def _file(text: str) -> Any:
@@ -115,13 +115,13 @@ def export(
     _check(vector, into_out, files, out)
     for file in (*files, out if bake_gguf or gguf_model else None):
         if file is not None:
-            screen.check_new(file, force=force)
-    screen.quiet()
+            console.check_new(file, force=force)
+    console.quiet()
     written: list[dict[str, Any]] = []
     if gguf_model is not None:
         written.append(_write_gguf_model(gguf_model, _needed(out), force))
     if vector is not None:
-        from contrans.cli.exporting import load_control
+        from contrans.cli.export_targets import load_control
 
         loaded = load_control(
             vector, strength=strength, unit=unit, layers=layers, any_model=any_model
@@ -190,9 +190,9 @@ def _needed(path: Path | None) -> Path:
 
 
 def _write_gguf_model(model: str, out: Path, force: bool) -> dict[str, Any]:
-    from contrans.export.gguf_model import write_model
+    from contrans.export.gguf.model import write_model
 
-    with screen.Bars() as bars:
+    with console.Bars() as bars:
         write_model(model, out, force=force, progress=bars.stage("tensors"))
     said = f"wrote {model} to {out}\nrun it: llama-cli -m {out}"
     return {"kind": "gguf-model", "model": model, "path": str(out), "said": said}

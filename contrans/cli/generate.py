@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from contrans.cli import options, screen
+from contrans.cli import console, options
 
 
 def generate(
@@ -70,11 +70,11 @@ def generate(
             raise ValueError("stdin holds no prompts; write one a line")
     if compare and not (steer or expert):
         raise typer.BadParameter("--compare needs --steer FILE to compare with")
-    screen.quiet()
+    console.quiet()
     from contrans.cli.baselines import baselines
     from contrans.cli.steering import load_vectors, steer as control
-    from contrans.control import compose
-    from contrans.models import load_model
+    from contrans.control.steer import compose
+    from contrans.models.loading import load_model
 
     vectors = load_vectors(steer or [], strength, unit)
     parts = [

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from contrans.cli import options, screen
+from contrans.cli import console, options
 
 
 def lm_eval(
@@ -72,14 +72,14 @@ def lm_eval(
     if compare and not steer:
         raise typer.BadParameter("--compare needs --steer FILE to compare with")
     if out is not None:
-        screen.check_new(out, force=force)
-    screen.quiet()
+        console.check_new(out, force=force)
+    console.quiet()
     harness = _harness()
     from contrans.cli.steering import load_vectors, steer as control
-    from contrans.control import compose
+    from contrans.control.steer import compose
+    from contrans.core.files import write_text
     from contrans.evaluation.lm_eval import HarnessLM
-    from contrans.files import write_text
-    from contrans.models import load_model
+    from contrans.models.loading import load_model
 
     vectors = load_vectors(steer or [], strength, unit)
     parts = [

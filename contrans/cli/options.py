@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from contrans.layer_ranges import parse_layers as parse_layers
+from contrans.core.parsing import parse_layers as parse_layers
 
 
 def _dtype(value: str) -> str:

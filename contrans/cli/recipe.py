@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from contrans.cli import options, screen
+from contrans.cli import console, options
 from contrans.cli.basics import PLAIN
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app = typer.Typer(
 @app.command("list")
 def listing(json_: options.Json = False) -> None:
     """List the recipes and the sections of a plan that each reads."""
-    from contrans.recipes import RECIPES
+    from contrans.experiments.paper import RECIPES
 
     if json_:
         typer.echo(json.dumps({name: e._asdict() for name, e in RECIPES.items()}))
@@ -34,7 +34,7 @@ def listing(json_: options.Json = False) -> None:
         [name, entry.paper, entry.title, ", ".join(entry.needs)]
         for name, entry in RECIPES.items()
     ]
-    typer.echo(screen.table(["name", "in the paper", "what", "reads"], rows))
+    typer.echo(console.table(["name", "in the paper", "what", "reads"], rows))
 
 
 @app.command()
@@ -76,19 +76,19 @@ def run(
     not supported when all of it lies outside, and undecided otherwise. Finished stages
     are cached: an interrupted command goes on where it was.
     """
-    from contrans.recipes import chosen
-    from contrans.recipes.plan import load_plan
+    from contrans.experiments.paper import chosen
+    from contrans.experiments.paper.plan import load_plan
 
     names = chosen(name)
     plan = load_plan(models)
-    screen.quiet()
-    from contrans.cache import Cache, cache_folder
-    from contrans.recipes.running import index, run_recipes
+    console.quiet()
+    from contrans.core.cache import Cache, cache_folder
+    from contrans.experiments.cached import Stages
+    from contrans.experiments.paper.run import index, run_recipes
     from contrans.report import terminal
     from contrans.report.sheet import shown
-    from contrans.stages import Stages
 
-    with screen.Bars() as bars:
+    with console.Bars() as bars:
         done = run_recipes(
             names,
             plan,
@@ -109,7 +109,7 @@ def run(
     else:
         typer.echo(terminal.render(index(done, plan, limit)))
     if out is not None:
-        screen.note(f"{out}: open {out / 'README.md'}")
+        console.note(f"{out}: open {out / 'README.md'}")
 
 
 def _watched() -> bool:

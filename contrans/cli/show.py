@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from contrans.cli import options, screen
+from contrans.cli import console, options
 from contrans.library.entries import is_reference
 
 
@@ -58,7 +58,7 @@ def _folder(path: Path, *, as_json: bool) -> None:
     files = sorted(path.glob("*.safetensors"))
     found = []
     for file in files:
-        from contrans.store import read_header
+        from contrans.core.artifacts import read_header
 
         try:
             header = read_header(file)
@@ -72,7 +72,7 @@ def _folder(path: Path, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
-    typer.echo(screen.table(["file", "kind"], [[f["file"], f["kind"]] for f in found]))
+    typer.echo(console.table(["file", "kind"], [[f["file"], f["kind"]] for f in found]))
 
 
 def _read(path: Path) -> Any:
@@ -123,7 +123,7 @@ def _cell(value: Any) -> str:
 
 
 def _artefact(path: Path, *, as_json: bool) -> None:
-    from contrans.store import load, read_header
+    from contrans.core.artifacts import load, read_header
 
     header = read_header(path)
     facts = _facts(load(path))
@@ -139,7 +139,7 @@ def _artefact(path: Path, *, as_json: bool) -> None:
     )
     if isinstance(facts.get("layers"), list):
         rows = [[_cell(value) for value in row.values()] for row in facts["layers"]]
-        typer.echo("\n" + screen.table(list(facts["layers"][0]), rows))
+        typer.echo("\n" + console.table(list(facts["layers"][0]), rows))
 
 
 _SAID = ("kind", "version", "counts")
@@ -163,7 +163,7 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
 
 def _facts(value: Any) -> dict[str, Any]:
     """The numbers of an artefact."""
-    from contrans.types import ConceptVector, HiddenStates, LinearMap
+    from contrans.core.types import ConceptVector, HiddenStates, LinearMap
 
     if isinstance(value, ConceptVector):
         layers = [

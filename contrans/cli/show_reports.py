@@ -22,8 +22,7 @@ def report(found: Mapping[str, Any]) -> str | None:
 
 
 def _check(found: Mapping[str, Any]) -> str:
-    from contrans.checks.judging import Case
-    from contrans.checks.running import Report
+    from contrans.core.verdicts import Case, Report
     from contrans.report.checks import shown
 
     fields = {k: v for k, v in found.items() if k not in ("contrans", "ok", "cases")}
@@ -34,7 +33,7 @@ def _check(found: Mapping[str, Any]) -> str:
 
 
 def _compare(found: Mapping[str, Any]) -> str:
-    from contrans.ab import Comparison, Outcome
+    from contrans.core.verdicts import Comparison, Outcome
     from contrans.report.ab import shown
 
     fields = {k: v for k, v in found.items() if k not in ("contrans", "outcomes")}

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from contrans.checks.vectors import read_vector
-from contrans.cli import screen
-from contrans.cli.options import parse_layers
-from contrans.control import Steer
+from contrans.cli import console
+from contrans.control.steer import Steer
+from contrans.core.parsing import parse_layers
+from contrans.core.types import ConceptVector
+from contrans.export.open_vector import read_vector
 from contrans.library import file_named, named
-from contrans.types import ConceptVector
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,10 +37,10 @@ def load_vectors(
         unit: "raw", or "relative" to the residual norm.
 
     Raises:
-        FileNotFoundError, ValueError, KeyError: see `contrans.store.load`; also when
+        FileNotFoundError, ValueError, KeyError: see `contrans.core.artifacts.load`; also when
             the numbers of vectors and strengths differ.
     """
-    screen.check_choice("unit", unit, ("raw", "relative"))
+    console.check_choice("unit", unit, ("raw", "relative"))
     given = list(strengths or [])
     if len(given) not in (0, 1, len(files)):
         raise ValueError(
@@ -97,7 +97,7 @@ def steer(
         factor: of the strength.
         value: a concept vector in its place.
     """
-    screen.check_choice("positions", positions, ("all", "prompt", "generated"))
+    console.check_choice("positions", positions, ("all", "prompt", "generated"))
     return Steer(
         vector.value if value is None else value,
         layers=parse_layers(layers),

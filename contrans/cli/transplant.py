@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from contrans.cli import options, screen
+from contrans.cli import console, options
 from contrans.core.version import __version__
 from contrans.library.entries import is_reference
 
@@ -203,7 +203,7 @@ def transplant(
                 f"{', '.join('--' + name.replace('_', '-') for name in idle)}: of no use "
                 "where a finished vector goes through a finished map; leave it out"
             )
-        from contrans.cli.through_map import through_map
+        from contrans.cli.map import through_map
 
         through_map(source, target, out, files, same_space, force=force, as_json=json_)
         return
@@ -251,7 +251,7 @@ def _finished(out: Path, command: dict[str, Any]) -> dict[str, Any] | None:
         return None
     if is_reference(str(command["concept"])):
         return None
-    from contrans.results import read_results
+    from contrans.core.results import read_results
 
     try:
         found = read_results(out / "results.json")
@@ -295,7 +295,7 @@ def run(
     else:
         worked = False
     if not worked:
-        screen.note(
+        console.note(
             f"already done: {out} holds the results of exactly this command "
             "(--force makes them again)"
         )
@@ -312,9 +312,9 @@ def _run(
     source: str, target: str, out: Path, **settings: Any
 ) -> tuple[dict[str, Any], bool]:
     """The results, and whether there was anything to do."""
-    with screen.Bars() as bars:
-        screen.quiet()
-        from contrans.pipeline import run_transplant
+    with console.Bars() as bars:
+        console.quiet()
+        from contrans.experiments.transplant.run import run_transplant
 
         results = run_transplant(
             source,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from contrans.cli import options, screen
+from contrans.cli import console, options
 from contrans.cli.basics import PLAIN
 
 app = typer.Typer(
@@ -37,10 +37,10 @@ def train(
     On generated text, on the CPU; an interrupted training goes on.
     Use the result with CONTRANS_ZOO=DIR contrans demo.
     """
-    screen.quiet()
-    from contrans.zoo.train import train as run
+    console.quiet()
+    from contrans.models.zoo.train import train as run
 
-    with screen.Bars() as bars:
+    with console.Bars() as bars:
         run(out, seed=seed, progress=bars.stage("train"))
     typer.echo(f"{out}: trained. Use it: CONTRANS_ZOO={out} contrans demo")
 
@@ -53,7 +53,7 @@ def export(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="New folder.")],
 ) -> None:
     """Copy a model into a folder that any tool can load."""
-    from contrans import zoo
+    from contrans.models import zoo
 
     made = zoo.export(name, directory)
     typer.echo(f"{made}: AutoModelForCausalLM.from_pretrained({str(made)!r}) reads it")
@@ -80,14 +80,14 @@ def evidence(
     stages are kept: an interrupted command goes on.
     """
     for name in ("zoo.md", "zoo.json"):
-        screen.check_new(out / name, force=force)
-    screen.quiet()
-    from contrans.cache import cache_folder
-    from contrans.files import write_json, write_text
-    from contrans.recipes.zoo_checks import as_json, to_markdown
-    from contrans.recipes.zoo_evidence import measure
+        console.check_new(out / name, force=force)
+    console.quiet()
+    from contrans.core.cache import cache_folder
+    from contrans.core.files import write_json, write_text
+    from contrans.experiments.zoo.criteria import as_json, to_markdown
+    from contrans.experiments.zoo.evidence import measure
 
-    measured = measure([None, *(models or [])], cache_folder(), progress=screen.note)
+    measured = measure([None, *(models or [])], cache_folder(), progress=console.note)
     page = to_markdown(measured)
     write_text(out / "zoo.md", page, force=True)
     write_json(out / "zoo.json", as_json(measured), force=True)

@@ -12,9 +12,9 @@ _WHERE = {
     "catalogue_of_packs": "catalogue",
     "concepts": "catalogue",
     "pack_info": "catalogue",
-    "Concept": "pairs",
-    "Item": "pairs",
-    "TaskSpec": "pairs",
+    "Concept": "concept",
+    "Item": "concept",
+    "TaskSpec": "concept",
     "pack": "pairs",
     "read_pairs": "pairs",
     "Corpus": "corpora",
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
         concepts as concepts,
         pack_info as pack_info,
     )
+    from contrans.data.concept import (
+        Concept as Concept,
+        Item as Item,
+        TaskSpec as TaskSpec,
+    )
     from contrans.data.corpora import Corpus as Corpus, load_corpus as load_corpus
     from contrans.data.leaks import (
         LeakWarning as LeakWarning,
@@ -43,13 +48,7 @@ if TYPE_CHECKING:
         find_leaks as find_leaks,
         overlapping as overlapping,
     )
-    from contrans.data.pairs import (
-        Concept as Concept,
-        Item as Item,
-        TaskSpec as TaskSpec,
-        pack as pack,
-        read_pairs as read_pairs,
-    )
+    from contrans.data.pairs import pack as pack, read_pairs as read_pairs
     from contrans.library.concepts import load_concept as load_concept
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from contrans.registry import unknown
+from contrans.core.registry import unknown
 
 EMOTIONS = ("happiness", "sadness", "anger", "fear", "disgust", "surprise")
 """The six emotions, in the paper's order."""
@@ -14,7 +14,7 @@ SPLITS = ("refine", "validate", "test")
 Kind = Literal["emotion", "choices", "continuations", "likelihood"]
 
 PACKS = Path(__file__).parent / "packs"
-ZOO_PACKS = Path(__file__).parents[1] / "zoo" / "packs"
+ZOO_PACKS = Path(__file__).parent / "zoo_packs"
 ZOO_PREFIX = "zoo/"
 """Put before names of zoo packs that do not begin with "zoo" themselves."""
 

@@ -56,7 +56,7 @@ def _read(path: Path) -> Iterator[str]:
 
 
 def _corpus(name: str, texts: Iterable[str], at_least: int) -> Corpus:
-    from contrans.files import digest
+    from contrans.core.files import digest
 
     kept = tuple(dict.fromkeys(texts))
     if len(kept) < at_least:

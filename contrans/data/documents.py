@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 from typing import Literal, get_args
 
+from contrans.core.registry import unknown
 from contrans.data.hub import is_local, read_table
 from contrans.data.readers import json_lines, read_text, suffix
-from contrans.registry import unknown
 
 Cut = Literal["auto", "articles", "lines", "file"]
 _ARTICLE = re.compile(r"(?m)^ = (?!= )[^\n]+ = ?$")

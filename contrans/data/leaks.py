@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from contrans.data.pairs import Concept
+    from contrans.data.concept import Concept
 
 RUN = 6
 """Words in a row that two texts must not share."""

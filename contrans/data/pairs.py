@@ -3,18 +3,19 @@
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from contrans.core.files import digest
+from contrans.core.types import PromptPairs
 from contrans.data.catalogue import (
     EMOTIONS,
     SPLITS,
     ZOO_PREFIX,
-    Kind,
     PackInfo,
     pack_info,
 )
+from contrans.data.concept import Concept, Item, TaskSpec
 from contrans.data.leaks import LeakWarning, concept_leaks
 from contrans.data.readers import (
     Row,
@@ -26,67 +27,10 @@ from contrans.data.readers import (
     text_field,
 )
 from contrans.data.splits import by_split
-from contrans.files import digest
-from contrans.registry import unknown
-from contrans.types import PromptPairs
 
 EMOTION_LINE = "The emotion of the above scenario is"
 """What every emotion prompt ends with; the model goes on with the emotion."""
 FILE_SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".gz", ".txt")
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One question of a task."""
-
-    id: str
-    prompt: str
-    choices: tuple[str, ...] = ()
-    """Options, each with its leading space."""
-    answer: int | None = None
-    """Index of the right option."""
-
-
-@dataclass(frozen=True, slots=True)
-class TaskSpec:
-    """How the effect of a concept is measured."""
-
-    kind: Kind
-    validate: tuple[Item, ...] = ()
-    test: tuple[Item, ...] = ()
-    marked: tuple[str, ...] = ()
-    """For continuations: word stems or regular expressions."""
-    label: str = ""
-    """For continuations: what a marked one is called."""
-    higher_is_better: bool = True
-    """Whether more of what the task counts means more of the concept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Concept:
-    """Prompt pairs of one concept in three disjoint splits, and its task."""
-
-    name: str
-    title: str
-    refine: PromptPairs
-    validate: PromptPairs
-    test: PromptPairs
-    answer: str | None
-    """The word that names the concept, for emotion tasks."""
-    task: TaskSpec
-    origin: str
-    """Where the data came from: a built-in pack, or a file."""
-    digest: str
-
-    def split(self, name: str) -> PromptPairs:
-        """The pairs of one split.
-
-        Raises:
-            KeyError: for an unknown split.
-        """
-        if name not in SPLITS:
-            raise unknown("split", name, SPLITS)
-        return getattr(self, name)
 
 
 def pack(name: str, split: str = "refine") -> PromptPairs:

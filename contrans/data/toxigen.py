@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from contrans.core.types import PromptPairs
 from contrans.data.hub import read_table
 from contrans.data.readers import is_list, read_text, suffix
-from contrans.types import PromptPairs
 
 TOXIC = 5.5
 """ToxiGen's own threshold for `toxicity_ai + toxicity_human`."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from contrans.core.registry import unknown
+from contrans.core.types import PromptPairs
 from contrans.data.hub import read_table
 from contrans.data.readers import is_object
-from contrans.registry import unknown
-from contrans.types import PromptPairs
 
 Part = Literal["all", "refine", "validate", "test"]
 SHARES = {"refine": 0.6, "validate": 0.2, "test": 0.2}

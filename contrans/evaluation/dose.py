@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from contrans.activations import batch_tokens
-from contrans.edits import Control, NoControl, shares_lower_blocks
-from contrans.evaluation.reading import Reading
-from contrans.models import LM
+from contrans.models.collect import batch_tokens
+from contrans.models.edits import Control, NoControl, shares_lower_blocks
+from contrans.models.lm import LM
+from contrans.models.logits import Reading
 
 WINDOW = 32
 """Tokens of a text that are read; of a longer one, its first."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from contrans.activations import Progress
-from contrans.edits import Control, NoControl
-from contrans.evaluation.scoring import score_continuations_under
-from contrans.models import LM
+from contrans.models.collect import Progress
+from contrans.models.edits import Control, NoControl
+from contrans.models.lm import LM
+from contrans.models.scoring import score_continuations_under
 
 WINDOW = 1024
 """Tokens in a window at most; longer texts are read in windows that overlap by half."""

@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from contrans.control import Control, NoControl, Steer
-from contrans.evaluation.scoring import score_continuations
+from contrans.control.steer import Steer
+from contrans.core.artifacts import load
+from contrans.core.types import Unit, Where
 from contrans.library import file_named
-from contrans.models import LM, load_model
-from contrans.store import load
-from contrans.types import Unit, Where
+from contrans.models.edits import Control, NoControl
+from contrans.models.lm import LM
+from contrans.models.loading import load_model
+from contrans.models.scoring import score_continuations
 
 try:
     from lm_eval.api.registry import register_model

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from contrans.cache import Cache, cache_key, described
-from contrans.edits import Control, NoControl, shares_lower_blocks
+from contrans.core.cache import Cache, cache_key, described
 from contrans.evaluation.fluency import Fluency, Losses, losses_under
 from contrans.evaluation.task import (
     Divisible,
@@ -27,7 +26,8 @@ from contrans.evaluation.task import (
     Task,
     joined,
 )
-from contrans.models import LM
+from contrans.models.edits import Control, NoControl, shares_lower_blocks
+from contrans.models.lm import LM
 
 Measurable = Task | Fluency
 Make = Callable[[Sequence[Control]], Sequence[Any]]
@@ -50,7 +50,7 @@ def measure(
         controls: what it is measured under, each by itself.
         texts: neutral texts; none leaves perplexity out.
         cache: of finished pieces. A task or control that cannot say what it is (see
-            `contrans.cache.described`) is measured anew every time.
+            `contrans.core.cache.described`) is measured anew every time.
         step: called after every piece under every control: `steps` times for each.
 
     Returns:

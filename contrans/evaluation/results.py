@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from contrans.activations import Progress
-from contrans.cache import Cache
-from contrans.edits import Control
+from contrans.core.cache import Cache
 from contrans.evaluation.fluency import Perplexity, summary
 from contrans.evaluation.measure import measure, steps
 from contrans.evaluation.statistics import Estimate, mean, paired
 from contrans.evaluation.task import Measurement, Task
-from contrans.models import LM
+from contrans.models.collect import Progress
+from contrans.models.edits import Control
+from contrans.models.lm import LM
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from contrans.edits import Control
 from contrans.evaluation.fluency import Losses, summary
-from contrans.models import LM
+from contrans.models.edits import Control
+from contrans.models.lm import LM
 
 MARGIN = "margin"
 """What tasks call how much likelier the right answer is than the best wrong one, in

@@ -8,8 +8,9 @@ what no constant can do.
 import torch
 from torch import Tensor
 
-from contrans.control import Control, Steer, additions
-from contrans.types import ConceptVector
+from contrans.control.steer import Steer, additions
+from contrans.core.types import ConceptVector
+from contrans.models.edits import Control
 
 
 def constant_edit(

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from contrans.control import Control
+from contrans.core.types import ConceptVector
 from contrans.export.constant import constant_edit
-from contrans.export.gguf import check_blocks, read_control_vector
-from contrans.types import ConceptVector
+from contrans.export.gguf.control_vector import check_blocks, read_control_vector
+from contrans.models.edits import Control
 
 Llama = Any
 """A `llama_cpp.Llama`; the package is optional."""

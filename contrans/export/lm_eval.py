@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from contrans.anatomy import find_blocks
-from contrans.control import Control, Steer
+from contrans.control.steer import Steer
+from contrans.core.types import ConceptVector
 from contrans.export.constant import constant_edit, vectors_of
-from contrans.export.gguf import check_fit
+from contrans.export.gguf.control_vector import check_fit
 from contrans.export.torch_file import read_torch, write_torch
-from contrans.locate import locate
-from contrans.models import LM
-from contrans.types import ConceptVector
+from contrans.models.anatomy import find_blocks
+from contrans.models.edits import Control
+from contrans.models.lm import LM
+from contrans.models.locate import locate
 
 _BLOCK = re.compile(r"(?:.*\.)?(?:layers|h|blocks)\.(\d+)")
 

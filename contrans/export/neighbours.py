@@ -7,7 +7,8 @@ added there at every token. What differs is the file:
   `torch.save`; that is read here without running code and without the package. Written
   is the plain dictionary of its fields, which it takes back with
   `SteeringVector(**torch.load(FILE, weights_only=True))`.
-- repeng writes GGUF control vectors, the files of llama.cpp (`contrans.export.gguf`).
+- repeng writes GGUF control vectors, the files of llama.cpp
+  (`contrans.export.gguf.control_vector`).
 
 For objects in memory there are `from_...` and `to_...`. Checked against
 steering-vectors 0.12.2 and repeng 0.4.0.
@@ -22,13 +23,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from contrans.control import Control
+from contrans.core.types import ConceptVector
 from contrans.export.constant import constant_edit, vectors_of
-from contrans.export.gguf import check_fit, read_control_vector, write_control_vector
+from contrans.export.gguf.control_vector import (
+    check_fit,
+    read_control_vector,
+    write_control_vector,
+)
 from contrans.export.lm_eval import from_entries
 from contrans.export.torch_file import read_torch, write_torch
-from contrans.models import LM
-from contrans.types import ConceptVector
+from contrans.models.edits import Control
+from contrans.models.lm import LM
 
 _WHOLE_BLOCK = "decoder_block"
 """The layer type of steering-vectors that means the output of a block."""
@@ -201,7 +206,7 @@ def write_repeng(
 
     Raises:
         ValueError: for block 0, which GGUF control vectors cannot hold; see
-            `contrans.export.gguf.write_control_vector` for the others.
+            `contrans.export.gguf.control_vector.write_control_vector` for the others.
     """
     write_control_vector(control, path, model_hint=model_type, depth=depth, force=force)
 
@@ -210,7 +215,7 @@ def read_repeng(path: str | Path, *, lm: LM | None = None) -> ConceptVector:
     """Read what `repeng.ControlVector.export_gguf(FILE)` writes.
 
     Raises:
-        FileNotFoundError, ValueError: see `contrans.export.gguf.read_control_vector`.
+        FileNotFoundError, ValueError: see `read_control_vector`.
     """
     return read_control_vector(path, lm=lm)
 

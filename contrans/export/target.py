@@ -6,9 +6,9 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
-from contrans.anatomy import llama_cpp_name
-from contrans.locate import locate
-from contrans.types import ConceptVector
+from contrans.core.types import ConceptVector
+from contrans.models.anatomy import llama_cpp_name
+from contrans.models.locate import locate
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from contrans.files import atomic
+from contrans.core.files import atomic
 
 _DAMAGED = (
     UnpicklingError,

@@ -3,18 +3,19 @@
 from dataclasses import replace
 from pathlib import Path
 
+from contrans.core.registry import unknown
 from contrans.data.catalogue import (
     ZOO_PREFIX,
     catalogue_of_packs,
     pack_info,
     read_entry,
 )
-from contrans.data.pairs import FILE_SUFFIXES, Concept, load_file, load_pack
+from contrans.data.concept import Concept
+from contrans.data.pairs import FILE_SUFFIXES, load_file, load_pack
 from contrans.data.readers import parse_json, read_text
 from contrans.library.entries import main_file
 from contrans.library.library import Library
 from contrans.library.references import named, pin, resolve_pairs
-from contrans.registry import unknown
 
 
 def load_concept(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from contrans.core.registry import unknown
 from contrans.library.entries import Entry, Kind
-from contrans.registry import unknown
 
 PAIR_FILES = (".json", ".jsonl", ".csv", ".tsv", ".gz")
 """Suffixes of files of pairs."""
@@ -132,8 +132,8 @@ def _results(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _artefact(path: Path) -> Content:
-    from contrans.store import load, read_header
-    from contrans.types import ConceptVector, LinearMap
+    from contrans.core.artifacts import load, read_header
+    from contrans.core.types import ConceptVector, LinearMap
 
     value = load(path)
     raw = path.read_bytes()
@@ -203,8 +203,8 @@ def _pack(info: Any) -> Content:
 
 
 def _about_pairs(concept: Any) -> dict[str, Any]:
+    from contrans.core.files import digest
     from contrans.data.catalogue import SPLITS
-    from contrans.files import digest
 
     splits = {name: concept.split(name) for name in SPLITS}
     texts = [digest([*pairs.positive, *pairs.negative]) for pairs in splits.values()]
@@ -220,7 +220,7 @@ def _about_pairs(concept: Any) -> dict[str, Any]:
 
 def _mark(provenance: Mapping[str, Any]) -> str:
     """A hash of how something was made, without what was measured beside it."""
-    from contrans.files import digest
+    from contrans.core.files import digest
 
     def bare(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -263,6 +263,6 @@ def find_parents(about: Mapping[str, Any], entries: Iterable[Entry]) -> list[str
 
 
 def _finite(about: dict[str, Any]) -> dict[str, Any]:
-    from contrans.files import finite
+    from contrans.core.files import finite
 
     return finite(about)

@@ -66,7 +66,7 @@ def _told(library: Store, entry: Entry) -> dict[str, Any]:
     said: dict[str, Any] = {"kind": entry.kind, **_flat(about)}
     said |= _flat(entry.about.get("settings", {}), "settings")
     if entry.kind != "pairs":
-        from contrans.store import read_header
+        from contrans.core.artifacts import read_header
 
         header = read_header(library.path(entry, main_file(entry)))
         said |= _flat(header.get("provenance", {}), "provenance")
@@ -87,7 +87,7 @@ def _vectors(one: Path, other: Path) -> dict[str, Any]:
     """Cosine and lengths per layer; no cosine between different spaces."""
     import torch
 
-    from contrans.store import load
+    from contrans.core.artifacts import load
 
     a, b = load(one, "concept-vector"), load(other, "concept-vector")
     space = a.model == b.model
@@ -122,7 +122,7 @@ def _maps(one: Path, other: Path) -> dict[str, Any]:
     """Cosine and relative distance of two maps, as matrices."""
     import torch
 
-    from contrans.store import load
+    from contrans.core.artifacts import load
 
     a, b = load(one, "linear-map"), load(other, "linear-map")
     shapes = [[m.left.shape[0], m.right.shape[1]] for m in (a, b)]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from contrans.registry import unknown
+from contrans.core.registry import unknown
 
 Kind = Literal["pairs", "vector", "map", "transplant"]
 FORMAT = 1

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from contrans.files import publish, unwritten
+from contrans.core.files import publish, unwritten
 
 LOCK_SECONDS = 120.0
 """How long to wait for another process that writes to the same folder."""

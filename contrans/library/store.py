@@ -196,7 +196,7 @@ class Store:
         name = object_name(entry.files[file].sha256, file)
         if self.place.folder is not None:
             return self.place.folder / name
-        from contrans.cache import cache_folder
+        from contrans.core.cache import cache_folder
 
         cache = Place(cache_folder() / "library")
         if cache.size(name) != len(data) or cache.read(name) != data:

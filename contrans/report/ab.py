@@ -1,6 +1,6 @@
 """The page of an A/B comparison."""
 
-from contrans.ab import Comparison, Outcome
+from contrans.core.verdicts import Comparison, Outcome
 from contrans.report import html, markdown, terminal
 from contrans.report.blocks import (
     Block,

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from xml.etree import ElementTree
 
-from contrans.checks.judging import Case
-from contrans.checks.running import Report
+from contrans.core.files import finite
+from contrans.core.verdicts import Case, Report
 from contrans.core.version import __version__
-from contrans.files import finite
 from contrans.report import html, markdown, terminal
 from contrans.report.blocks import (
     Block,

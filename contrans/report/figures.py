@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from contrans.recipes.claims import Estimate
+from contrans.core.verdicts import Estimate
 from contrans.report.format import one_line, pick
 from contrans.report.plots import CELL_TEXT, CELLS, COLOURS, FAINT, SHAPES, STYLE
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from contrans.files import finite
-from contrans.recipes.claims import Claim, Estimate
+from contrans.core.files import finite
+from contrans.core.verdicts import Claim, Estimate
 from contrans.report import html, markdown, terminal
 from contrans.report.blocks import (
     Block,

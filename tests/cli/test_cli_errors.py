@@ -87,7 +87,7 @@ def test_interruption_says_what_is_kept(run, monkeypatch):
     def stop(*_args, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("contrans.pipeline.run_transplant", stop)
+    monkeypatch.setattr("contrans.experiments.transplant.run.run_transplant", stop)
     result = run("transplant", "a", "b", "--concept", "anger", "-o", "x")
     assert result.exit_code == 130
     assert "the same command goes on" in result.stderr

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from contrans import store
 from contrans.cli.steering import load_vectors, steer
-from contrans.models import load_model
+from contrans.core import artifacts
+from contrans.models.loading import load_model
 
 CLOSE = 1e-4
 STRANGER = """
@@ -33,7 +33,7 @@ TEXT = "Scenario: You lost your keys.\nThe emotion of the above scenario is"
 @pytest.fixture
 def transplanted(tmp_path):
     """A finished transplant from zoo/small-aligned into zoo/large, made small."""
-    from contrans.types import ConceptVector
+    from contrans.core.types import ConceptVector
 
     lm = load_model("zoo/large")
     drawn = torch.randn(1, lm.hidden, generator=torch.Generator().manual_seed(0))
@@ -46,7 +46,7 @@ def transplanted(tmp_path):
         provenance={"method": "transplant/ridge", "strength": 0.9},
     )
     folder = tmp_path / "anger"
-    store.save(vector, folder / "vector.safetensors")
+    artifacts.save(vector, folder / "vector.safetensors")
     results = {
         "verdict": "Transplanted: ridge moved token accuracy by +0.917.",
         "target": {"name": "zoo/large", "fingerprint": lm.fingerprint},
@@ -94,11 +94,11 @@ def test_a_vector_of_the_zoo_is_baked_and_served(ok, transplanted):
     bias = stored["model.layers.3.mlp.down_proj.bias"]
     assert bias.dtype == torch.bfloat16
     torch.testing.assert_close(found["logits"], hooked, atol=0.05, rtol=0.05)
-    exact = store.load(transplanted / "vector.safetensors")
+    exact = artifacts.load(transplanted / "vector.safetensors")
     exact = type(exact)(
         bias.float()[None], layers=(3,), model=exact.model, name=exact.name
     )
-    from contrans.control import Steer
+    from contrans.control.steer import Steer
 
     with Steer(exact).on(lm), torch.no_grad():
         rounded = lm.model(found["ids"]).logits
@@ -168,7 +168,7 @@ def test_several_forms_at_once_and_back(ok, transplanted):
         *("--gguf", "anger.gguf", "--lm-eval", "anger.pt"),
         *("--steering-vectors", "sv.pt", "--repeng", "repeng.gguf"),
     )
-    wanted = 0.9 * store.load(transplanted / "vector.safetensors")[3]
+    wanted = 0.9 * artifacts.load(transplanted / "vector.safetensors")[3]
     for file in ("anger.gguf", "anger.pt", "sv.pt", "repeng.gguf"):
         found = load_vectors([file], None, "raw")[0]
         assert found.strength == 1.0
@@ -222,11 +222,11 @@ def test_a_control_vector_knows_its_model(ok, fails, transplanted, models):
     for file in ("anger.gguf", "repeng.gguf"):
         hint = gguf.GGUFReader(file).fields["controlvector.model_hint"].contents()
         assert hint == "llama"
-    vector = store.load(transplanted / "vector.safetensors")
+    vector = artifacts.load(transplanted / "vector.safetensors")
     from dataclasses import replace
 
     deep = replace(vector, layers=(99,))
-    store.save(deep, "deep.safetensors")
+    artifacts.save(deep, "deep.safetensors")
     said = fails("export", "deep.safetensors", "--gguf", "deep.gguf")
     assert "no block 99" in said
     assert "blocks, 0 to " in said
@@ -237,13 +237,13 @@ def test_a_control_vector_knows_its_model(ok, fails, transplanted, models):
     assert "does not fit" in said
     said = fails("export", transplanted, "--gguf", "x.gguf", "--model", "no-such-model")
     assert "no model 'no-such-model'" in said
-    store.save(replace(vector, name="gone/model"), "gone.safetensors")
+    artifacts.save(replace(vector, name="gone/model"), "gone.safetensors")
     ok("export", "gone.safetensors", "--gguf", "gone.gguf")  # cannot be looked up
     assert not Path("x.gguf").exists()
 
 
 def test_the_command_for_the_harness_is_one_that_it_can_run(ok, transplanted):
-    from contrans import zoo
+    from contrans.models import zoo
 
     said = ok("export", transplanted, "--lm-eval", "anger.pt").stdout
     assert f"pretrained={zoo.path('zoo/large')}" in said

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from contrans.control import Steer
-from contrans.evaluation.scoring import score_continuations
-from contrans.models import load_model
-from contrans.store import save
+from contrans.control.steer import Steer
+from contrans.core.artifacts import save
+from contrans.models.loading import load_model
+from contrans.models.scoring import score_continuations
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from harness import rolling_task

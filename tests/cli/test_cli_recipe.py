@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from contrans import zoo
-from contrans.recipes import RECIPES
+from contrans.experiments.paper import RECIPES
+from contrans.models import zoo
 from tests.recipe_plans import quick_plan
 
 needs_zoo = pytest.mark.skipif(not zoo.names(), reason="weights are not trained yet")

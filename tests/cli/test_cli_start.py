@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from contrans.cli import VERBS
-from contrans.cli.options import parse_layers, parse_pair
+from contrans.cli.options import parse_pair
+from contrans.core.parsing import parse_layers
 
 HELP_SECONDS = 0.2
 """Budget of `contrans --help` in processor time."""

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from contrans.cli.listing import NAMED
-from contrans.evaluation.named import TASKS
-from contrans.settings import Settings
+from contrans.cli.ls import NAMED
+from contrans.evaluation.registry import TASKS
+from contrans.experiments.transplant.settings import Settings
 
 QUESTION = {
     "question": "Is it good?",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from contrans import store
-from contrans.types import ConceptVector, LinearMap, PairedStates
+from contrans.core import artifacts
+from contrans.core.types import ConceptVector, LinearMap, PairedStates
 from tests.result_parts import transplant_results
 
 
@@ -20,7 +20,7 @@ def test_transplant_leaves_a_folder_and_runs_once(
     assert results == json.loads(Path("out/results.json").read_text())
     names = {path.name for path in Path("out").iterdir()}
     assert {"vector.safetensors", "report.md", "report.html", "results.json"} <= names
-    assert store.load("out/vector.safetensors").provenance["strength"] == 2.0
+    assert artifacts.load("out/vector.safetensors").provenance["strength"] == 2.0
 
     again = ok(*main_job)
     assert "already done" in again.stderr
@@ -35,7 +35,7 @@ def test_transplant_leaves_a_folder_and_runs_once(
     steer = ["--steer", "out", "--compare", "--max-new-tokens", "2", "--json"]
     assert json.loads(ok("generate", models["target"], "Hi", *steer).stdout)
 
-    monkeypatch.setattr("contrans.stages.Stages.outcome", _never)
+    monkeypatch.setattr("contrans.experiments.cached.Stages.outcome", _never)
     assert run(*main_job, "--force").exit_code == 1  # it does measure again
 
 
@@ -66,7 +66,7 @@ def test_defaults_are_those_of_the_pipeline():
     from dataclasses import asdict
 
     from contrans.cli.transplant import DEFAULTS
-    from contrans.settings import Settings
+    from contrans.experiments.transplant.settings import Settings
 
     chosen = asdict(Settings(source="a", target="b", concept="c"))
     assert chosen == DEFAULTS | {"source": "a", "target": "b", "concept": "c"}
@@ -80,9 +80,12 @@ def test_stages_write_what_the_library_reads(ok, stages):
         "moved": ConceptVector,
     }
     for name, kind in kinds.items():
-        assert isinstance(store.load(f"{name}.safetensors"), kind)
-    glad, moved = store.load("glad.safetensors"), store.load("moved.safetensors")
-    link = store.load("link.safetensors")
+        assert isinstance(artifacts.load(f"{name}.safetensors"), kind)
+    glad, moved = (
+        artifacts.load("glad.safetensors"),
+        artifacts.load("moved.safetensors"),
+    )
+    link = artifacts.load("link.safetensors")
     assert moved.layers == (2,)
     assert moved.concept == glad.concept
     assert (moved[2] - link.directions(glad[1])).abs().max() < 1e-6
@@ -224,9 +227,9 @@ def test_ls(ok, kind):
 
 
 def test_ls_tells_the_methods_there_are(ok, fails):
-    from contrans import concept, linear_map
+    from contrans.vectors import concepts, maps
 
-    for kind, known in (("methods", concept.METHODS), ("maps", linear_map.METHODS)):
+    for kind, known in (("methods", concepts.METHODS), ("maps", maps.METHODS)):
         rows = json.loads(ok("ls", kind, "--json").stdout)
         assert {row["name"] for row in rows} == set(known)
     assert "did you mean 'models'?" in fails("ls", "model")
@@ -254,7 +257,9 @@ def test_demo_is_the_main_job_on_the_zoo(ok, monkeypatch):
         asked.update(settings, source=source, target=target)
         return FAKE
 
-    monkeypatch.setattr("contrans.pipeline.run_transplant", run_transplant)
+    monkeypatch.setattr(
+        "contrans.experiments.transplant.run.run_transplant", run_transplant
+    )
     shown = ok("demo").stdout
     for expected in (
         "Transplanted: yes.",
@@ -273,13 +278,13 @@ def test_demo_is_the_main_job_on_the_zoo(ok, monkeypatch):
 
 def test_zoo_train_and_export(ok, fails, monkeypatch):
     monkeypatch.setattr(
-        "contrans.zoo.train.train",
+        "contrans.models.zoo.train.train",
         lambda out, *, seed, progress: progress(seed, seed) or out,
     )
     result = ok("zoo", "train", "-o", "mine", "--seed", "3")
     assert "CONTRANS_ZOO=mine" in result.stdout
     assert "train: 3 done" in result.stderr
-    monkeypatch.setattr("contrans.zoo.export", lambda _name, folder: folder)
+    monkeypatch.setattr("contrans.models.zoo.export", lambda _name, folder: folder)
     assert "from_pretrained('there')" in ok("zoo", "export", "zoo/s", "there").stdout
     monkeypatch.undo()
     monkeypatch.setenv("CONTRANS_ZOO", "empty")

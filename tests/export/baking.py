@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from contrans.control import Steer
-from contrans.models import LM
-from contrans.types import ConceptVector
+from contrans.control.steer import Steer
+from contrans.core.types import ConceptVector
+from contrans.models.lm import LM
 
 STRANGER = """
 import json, sys

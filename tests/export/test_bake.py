@@ -12,11 +12,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from baking import logits, random_steer, random_vector, write_model
 
 import contrans as ct
-from contrans.anatomy import UnsupportedModelError
-from contrans.control import NoControl, Steer, compose
-from contrans.export.bake import bake
-from contrans.export.checkpoint import open_checkpoint
-from contrans.models import load_model
+from contrans.control.steer import Steer, compose
+from contrans.export.checkpoint.bake import bake
+from contrans.export.checkpoint.checkpoint import open_checkpoint
+from contrans.models.anatomy import UnsupportedModelError
+from contrans.models.edits import NoControl
+from contrans.models.loading import load_model
 
 CLOSE = 1e-4
 """Logits reach 20 in float32; a bias and a hook add in another order."""

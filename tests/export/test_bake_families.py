@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 sys.path.insert(0, str(Path(__file__).parent))
 from baking import logits, random_steer, strangers, write_model
 
-from contrans.export.bake import bake
+from contrans.export.checkpoint.bake import bake
 
 CLOSE = 1e-4
 """Logits reach 20 in float32; a bias and a hook add in another order."""

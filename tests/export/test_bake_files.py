@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 sys.path.insert(0, str(Path(__file__).parent))
 from baking import logits, random_steer, strangers, write_model
 
-from contrans.cli.exporting import load_control
-from contrans.export.bake import bake
-from contrans.export.checkpoint import open_checkpoint
-from contrans.export.shards import open_weights
+from contrans.cli.export_targets import load_control
+from contrans.core.artifacts import save
+from contrans.export.checkpoint.bake import bake
+from contrans.export.checkpoint.checkpoint import open_checkpoint
+from contrans.export.checkpoint.shards import open_weights
 from contrans.library import Library
-from contrans.models import load_model
-from contrans.store import save
+from contrans.models.loading import load_model
 
 CLOSE = 1e-4
 INDEX = "model.safetensors.index.json"
@@ -85,9 +85,9 @@ import sys
 import torch
 
 torch.set_num_threads(1)
-from contrans.control import Steer
-from contrans.export.bake import bake
-from contrans.types import ConceptVector
+from contrans.control.steer import Steer
+from contrans.export.checkpoint.bake import bake
+from contrans.core.types import ConceptVector
 
 
 def private():
@@ -307,7 +307,7 @@ def test_a_download_that_cannot_be_stored_says_so(monkeypatch, number):
     def full(*_, **__):
         raise OSError(number, os.strerror(number), "blobs/abc")
 
-    monkeypatch.setattr("contrans.export.checkpoint.snapshot_download", full)
+    monkeypatch.setattr("contrans.export.checkpoint.checkpoint.snapshot_download", full)
     with pytest.raises(OSError, match=os.strerror(number)) as found:
         open_checkpoint("some/model")
     assert found.value.errno == number
@@ -333,8 +333,8 @@ def test_a_hub_id_is_taken_from_the_cache(base, tmp_path):
         "---\nlicense: llama2\nlanguage: en\n---\n# tiny\n"
     )
     script = (
-        "import sys; from contrans.export.bake import bake; import contrans as ct;"
-        "from contrans.control import Steer;"
+        "import sys; from contrans.export.checkpoint.bake import bake; import contrans as ct;"
+        "from contrans.control.steer import Steer;"
         "v = ct.load(sys.argv[1]); print(bake(v, 'me/tiny', sys.argv[2]).revision)"
     )
     save(random_steer(lm).vector, tmp_path / "v.safetensors")

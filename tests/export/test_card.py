@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from contrans.export.card import model_card
+from contrans.export.checkpoint.model_card import model_card
 
 REPORT = {
     "revision": None,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contrans.export.folder import BAKED, MARK, check_folder, new_folder
+from contrans.export.checkpoint.folder import BAKED, MARK, check_folder, new_folder
 
 
 def make(path: Path, text: str, *, force: bool = False) -> Path:

@@ -13,20 +13,21 @@ import pytest
 import torch
 
 import contrans as ct
-from contrans.anatomy import UnsupportedModelError
-from contrans.cli.steering import read_vector
-from contrans.control import NoControl, Steer, compose
+from contrans.control.steer import Steer, compose
+from contrans.core.types import ConceptVector
 from contrans.export.constant import constant_edit
-from contrans.export.gguf import (
+from contrans.export.gguf.bake import bake_gguf
+from contrans.export.gguf.control_vector import (
     _check_name,
     read_control_vector,
     write_control_vector,
 )
-from contrans.export.gguf_bake import bake_gguf
-from contrans.export.gguf_model import interleave, write_model
-from contrans.gguf_file import BLOCK_SIZES, open_gguf
-from contrans.models import wrap
-from contrans.types import ConceptVector
+from contrans.export.gguf.model import interleave, write_model
+from contrans.export.open_vector import read_vector
+from contrans.models.anatomy import UnsupportedModelError
+from contrans.models.edits import NoControl
+from contrans.models.gguf_file import BLOCK_SIZES, open_gguf
+from contrans.models.loading import wrap
 
 
 @pytest.fixture

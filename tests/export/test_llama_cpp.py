@@ -19,12 +19,14 @@ import pytest
 import torch
 
 import contrans as ct
-from contrans.control import NoControl, Steer, compose
-from contrans.export.bake import bake
-from contrans.export.gguf import write_control_vector
-from contrans.export.gguf_bake import bake_gguf
-from contrans.export.gguf_model import write_model
-from contrans.models import LM, wrap
+from contrans.control.steer import Steer, compose
+from contrans.export.checkpoint.bake import bake
+from contrans.export.gguf.bake import bake_gguf
+from contrans.export.gguf.control_vector import write_control_vector
+from contrans.export.gguf.model import write_model
+from contrans.models.edits import NoControl
+from contrans.models.lm import LM
+from contrans.models.loading import wrap
 
 llama_cpp = pytest.importorskip(
     "llama_cpp", reason='llama.cpp is not installed: pip install -e ".[dev,llama]"'

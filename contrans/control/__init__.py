@@ -1,0 +1,1 @@
+"""What changes a model while a context lasts: vectors, gates, neurons, logits."""

@@ -1,0 +1,1 @@
+"""Whole experiments: the transplant, A/B tests, checks, the tables of the paper."""

@@ -1,0 +1,1 @@
+"""The published data, run on real models."""

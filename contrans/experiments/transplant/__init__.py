@@ -1,0 +1,1 @@
+"""The main job: read a concept, fit a map, plant, search, compare, report."""

@@ -1,0 +1,78 @@
+"""One honest sentence about a finished comparison."""
+
+from collections.abc import Sequence
+
+from contrans.core.results import Change, EffectRow, FineScore
+from contrans.experiments.cached import STRONGEST
+from contrans.report.format import fixed, interval
+
+
+def verdict(
+    rows: Sequence[EffectRow],
+    score: str,
+    *,
+    higher_is_better: bool,
+    budget: float,
+    over_budget: bool = False,
+    stuck: bool = False,
+    refused: bool = False,
+) -> str:
+    """One honest sentence: is the effect there, and is it more than the controls'?
+
+    Args:
+        rows: of the effect table.
+        score: the name of what is read.
+        higher_is_better: whether more of it is more of the concept.
+        budget: largest ratio of perplexities.
+        over_budget: whether no strength tried was within it.
+        stuck: whether validation found the metric at one end of its range throughout;
+            the finest score of each row is read instead.
+        refused: whether the diagnosis said no before anything was tried.
+    """
+    main = next(r for r in rows if r.kind == "method")
+    read = {r.name: (r.fine or r) if stuck else r for r in rows}
+    seen, change = read[main.name], _change(read[main.name])
+    sign = 1.0 if higher_is_better else -1.0
+    bounds = sorted((sign * change.low, sign * change.high))
+    controls = [r.name for r in rows if r.kind == "control"]
+    strongest = max(controls, key=lambda name: sign * _reach(read[name]))
+    reach = _reach(read[strongest])
+    base = seen.value - change.value
+    ratio = main.perplexity.ratio
+    facts = (
+        f"{main.name} moved {score} by {interval(change, sign=True)} (strongest draw of "
+        f"a control: {fixed(reach - base, sign=True)}, {strongest}) at {fixed(ratio, 2)} "
+        "times the perplexity."
+    )
+    if stuck:
+        facts += f" The metric itself is stuck at {fixed(main.value)}."
+    rival = read[strongest]
+    top = max(sign * reach, sign * rival.low, sign * rival.high)
+    worst = min(sign * seen.low, sign * seen.high)
+    clear = bounds[0] > 0 and worst > top
+    if over_budget:
+        facts += f" No strength stayed within the perplexity budget of {budget:.2f}."
+    elif ratio > budget:
+        facts += f" The texts that chose it were within the budget of {budget:.2f}."
+    if refused:
+        return f"No-go: the diagnosis said no; tried gently all the same, {facts}"
+    if clear:
+        return f"Transplanted: {facts}"
+    if bounds[1] <= 0:
+        return f"No effect in the wanted direction: {facts}"
+    if bounds[0] <= 0:
+        return f"Undecided: {facts} The interval includes no effect."
+    return f"Not beyond the controls: {facts}"
+
+
+def _reach(score: EffectRow | FineScore) -> float:
+    """The value of the strongest draw of a control; draws of one kind differ widely."""
+    return score.extra.get(STRONGEST, score.value)
+
+
+def _change(score: EffectRow | FineScore) -> Change:
+    if score.difference is None:
+        raise ValueError(
+            f"{score.name} is what others are compared with; it has no gain"
+        )
+    return score.difference

@@ -1,0 +1,1 @@
+"""What the embedded models show, as figures with bars to meet."""

@@ -1,0 +1,1 @@
+"""Checkpoints with a vector baked in, which load without contrans."""

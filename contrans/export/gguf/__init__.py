@@ -1,0 +1,1 @@
+"""GGUF: control vectors and baked models for llama.cpp."""

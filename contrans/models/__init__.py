@@ -1,0 +1,1 @@
+"""A model and every forward of it: loading, hooks, batches, scoring."""

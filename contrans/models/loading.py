@@ -1,0 +1,111 @@
+"""Load a model: by hub id, folder or name of the embedded zoo."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from contrans.models import zoo
+from contrans.models.anatomy import find_blocks
+from contrans.models.lm import LM
+from contrans.models.locate import locate
+
+
+def wrap(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    name: str | None = None,
+    blocks: str | None = None,
+) -> LM:
+    """An `LM` from a model and a tokenizer that are already in memory.
+
+    Args:
+        model: in memory; it is put into eval mode.
+        tokenizer: its tokenizer.
+        name: None takes the model's.
+        blocks: path of the list of blocks, where the anatomy is unknown.
+
+    Raises:
+        UnsupportedModelError: see `find_blocks`.
+    """
+    label = name or model.config.name_or_path or type(model).__name__
+    return LM(model.eval(), tokenizer, label, find_blocks(model, blocks))
+
+
+def load_model(
+    name: str | Path,
+    *,
+    dtype: str | torch.dtype = "auto",
+    device_map: str | dict[str, Any] | None = None,
+    quantize: Literal["8bit", "4bit"] | None = None,
+    revision: str | None = None,
+    blocks: str | None = None,
+    trust_remote_code: bool = False,
+) -> LM:
+    """Load a model: hub id, folder, GGUF file, named model, or the zoo (`zoo/small`).
+
+    Args:
+        name: where the model is: see `locate`.
+        dtype: "auto" keeps the checkpoint's on accelerators and takes float32 on a
+            CPU for the zoo and GGUF files; or "float32", "bfloat16", "float16".
+        device_map: as in transformers, such as "auto" for several GPUs.
+        quantize: load in 8 or 4 bits (needs the `quantized` extra and a GPU).
+        revision: branch, tag or commit on the hub.
+        blocks: path of the list of blocks, for architectures not in `ANATOMY`.
+        trust_remote_code: run code that comes with the model. Off, and visible.
+
+    Raises:
+        FileNotFoundError: when there is no such model, with what to try.
+        UnsupportedModelError: when its blocks are not known.
+    """
+    label = str(name)
+    place = locate(label, revision)
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    if place.kind in ("zoo", "gguf"):
+        dtype = torch.float32 if dtype == "auto" else dtype
+    elif revision is not None:
+        options["revision"] = revision
+    if isinstance(dtype, str) and dtype != "auto":
+        dtype = _dtype(dtype)
+    if quantize is not None:
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_8bit=quantize == "8bit", load_in_4bit=quantize == "4bit"
+        )
+    if device_map is None and torch.cuda.is_available():
+        device_map = "auto"
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            place.model, dtype=dtype, device_map=device_map, **options
+        )
+        options.pop("quantization_config", None)
+        tokenizer = AutoTokenizer.from_pretrained(place.tokenizer, **options)
+    except (OSError, HFValidationError) as error:  # the latter: a path, transformers 4
+        raise FileNotFoundError(
+            f"no model {label!r}: neither a folder with config.json, nor a name of the "
+            f"zoo ({', '.join(zoo.names())}), nor reachable on the hub. Check the "
+            "spelling, your connection, and `hf auth login` for gated models "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    return LM(
+        model.eval(), tokenizer, label, find_blocks(model, blocks), revision=revision
+    )
+
+
+def _dtype(name: str) -> torch.dtype:
+    short = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+    found = getattr(torch, short.get(name, name), None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(
+            f"unknown dtype {name!r}; choose auto, float32, bfloat16 or float16"
+        )
+    return found

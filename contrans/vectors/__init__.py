@@ -1,0 +1,1 @@
+"""Linear algebra only: concept vectors, maps between models, diagnostics."""
