@@ -52,7 +52,7 @@ def test_every_recipe_writes_its_folder(name, quick, cache, tmp_path):
     page = (tmp_path / f"{name}.md").read_text()
     assert page.startswith(f"# {RECIPES[name].paper}: ")
     assert "limited to 3 items: a trial, not a result" in page
-    claims = claims_of(done)
+    claims = claims_of(done.results)
     assert claims
     for claim in claims:
         if claim.estimate is None:
