@@ -215,10 +215,11 @@ def test_a_prompt_in_the_template_is_not_wrapped_twice(trio):
 
 def test_tasks_announce_their_prompts(trio):
     base, expert, anti = trio
-    item = Item("a", "The dog saw", (" a house", " rain"), 0)
+    choices = (" a house", " rain")
+    items = (Item("a", "The dog saw", choices, 0), Item("b", "A red", choices, 1))
     results = evaluate(
         base,
-        [ChoicesTask((item,))],
+        [ChoicesTask(items)],
         {
             "base": NoControl(),
             "chat": ProxyTuning(chatty(expert), anti),
@@ -305,7 +306,8 @@ def test_perplexity_under_proxy_is_that_of_the_mixture(trio):
     ids = base.encode([text])[0]
     with ProxyTuning(expert, anti).on(base) as lm:
         measured = perplexity(lm, [text])
-    wanted = by_hand(trio, text[:1], len(ids) - 1, ids=ids[1:])[1]
+    # without BOS, what follows the very first token is not scored
+    wanted = by_hand(trio, text[:2], len(ids) - 2, ids=ids[2:])[1]
     assert measured.value == pytest.approx(
-        torch.tensor(-wanted / (len(ids) - 1)).exp().item(), rel=1e-4
+        torch.tensor(-wanted / (len(ids) - 2)).exp().item(), rel=1e-4
     )
