@@ -40,6 +40,7 @@ def region(above: float, below: float) -> str:
     """The region in words.
 
     Example:
+        >>> from math import inf
         >>> region(0, inf), region(-0.05, 0.05), region(-inf, 1.1)
         ('above 0', 'between -0.05 and 0.05', 'below 1.1')
     """

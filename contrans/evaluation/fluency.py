@@ -128,6 +128,7 @@ def text_losses(
     window: int | None = None,
     stride: int | None = None,
     progress: Progress | None = None,
+    empty: bool = False,
 ) -> list[tuple[float, float]]:
     """What `perplexity` is made of, text by text, so that two controls can be paired.
 
@@ -138,14 +139,19 @@ def text_losses(
         stride: new tokens per window after the first; None is half a window.
         progress: called with (windows done, windows in all).
 
+        empty: allow texts of which none has anything to score, such as one piece of
+            many.
+
     Returns:
         Per text, (negative log-likelihood in nats, tokens scored); (0, 0) for a text
         with nothing to score.
 
     Raises:
-        ValueError: when there is nothing to score at all.
+        ValueError: when there is nothing to score at all, and `empty` is false.
     """
-    [nll], tokens, owners = _losses(lm, texts, window, stride, progress=progress)
+    [nll], tokens, owners = _losses(
+        lm, texts, window, stride, progress=progress, empty=empty
+    )
     return list(_sums(nll, tokens, owners, len(texts)))
 
 
@@ -158,6 +164,7 @@ def _losses(
     tokens_per_batch: int | None = None,
     progress: Progress | None = None,
     controls: Sequence[Control] = (NoControl(),),
+    empty: bool = False,
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """Per window: negative log-likelihood under every control, tokens scored, text."""
     window = min(lm.context, WINDOW) if window is None else window
@@ -187,6 +194,8 @@ def _losses(
             context = lead + [i for slot in slots[begin:first] for i in slot]
             items.append((context, [i for slot in slots[first:end] for i in slot]))
             owners.append(row)
+    if not items and empty:
+        return [np.zeros(0) for _ in controls], np.zeros(0), np.zeros(0, dtype=np.int64)
     if not items:
         raise ValueError(
             f"nothing to score: {len(texts)} texts of {begun} tokens at most; "

@@ -24,10 +24,10 @@ def test_transplant_leaves_a_folder_and_runs_once(
 
     again = ok(*main_job)
     assert "already done" in again.stderr
-    assert results["verdict"] in again.stdout
+    assert results["verdict"] in " ".join(again.stdout.split())
     assert "out/report.html" in again.stdout
     shown = ok("show", "out").stdout
-    assert results["verdict"] in shown
+    assert results["verdict"] in " ".join(shown.split())
     assert "vector.safetensors: " in shown
 
     said = fails(*main_job, "--seed", "1")
@@ -200,7 +200,7 @@ def test_eval_writes_and_shows(ok, fails, stages, pairs):
     steer = ["--steer", "moved.safetensors", "--strength", "2"]
     out = ["-o", "results.json"]
     result = ok("eval", stages["target"], "--concept", pairs, *steer, *out)
-    assert "random like moved" in result.stdout
+    assert "random like" in result.stdout  # a narrow cell folds
     written = json.loads(Path("results.json").read_text())
     controls = [row["control"] for row in written["rows"]]
     assert controls == ["no edit", "moved x 2", "random like moved x 2"]

@@ -56,7 +56,9 @@ class Costs:
 
     def measure(self, lm: LM) -> Measurement:
         """Summed negative log-likelihood of each; extra: tokens scored."""
-        losses = text_losses(lm, self.documents, window=self.window, stride=self.stride)
+        losses = text_losses(
+            lm, self.documents, window=self.window, stride=self.stride, empty=True
+        )
         nll, tokens = np.array(losses, dtype=np.float64).T
         return Measurement(nll, {"tokens": tokens})
 
