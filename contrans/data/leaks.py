@@ -6,7 +6,7 @@ with it, or consists of the same words as the text or a line of it. Languages th
 not part their words by spaces are only compared by whole lines.
 
 Template text is discounted: a run of `TEMPLATE_WORDS` words that a tenth of the judged
-texts have (three at least) is the form of the prompts, not their content. Judged texts
+texts have, and six at least, is the form of the prompts, not their content. Judged texts
 are cut there, and only what lies between is looked for. So "The emotion of the above
 scenario is" is no leak, and a slot filled alike in two splits is one.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 RUN = 6
 """Words in a row that two texts must not share."""
 TEMPLATE_WORDS = 4
-TEMPLATE_SHARE, TEMPLATE_TEXTS = 0.1, 3
+TEMPLATE_SHARE, TEMPLATE_TEXTS = 0.1, 6
 """Share of the judged texts, and fewest of them, that make a run template text."""
 FEWEST_WORDS = 2
 """Words of a line that count when another text consists of them alone."""

@@ -389,12 +389,12 @@ def test_the_form_of_the_prompts_is_no_leak():
     def asked(things):
         return [f"Say what the feeling of the scene is: {thing}." for thing in things]
 
-    judged = asked(["a storm", "a feast", "a grave", "a gift"])
+    judged = asked(["a storm", "a feast", "a grave", "a gift", "a fall", "a song"])
     assert find_leaks(judged, asked(["a wolf", "a prize"])) == []
     (leak,) = find_leaks([*judged, f"Now {LONG}."], [*asked(["a wolf"]), LONG])
     assert leak.text == f"Now {LONG}."
-    # Two texts alone have no form: nothing is discounted.
-    assert len(find_leaks(judged[:2], asked(["a wolf"]))) == 2
+    # Fewer texts have no form: nothing is discounted.
+    assert len(find_leaks(judged[:5], asked(["a wolf"]))) == 5
 
 
 def test_a_corpus_and_the_splits_of_a_users_file_are_checked(tmp_path):

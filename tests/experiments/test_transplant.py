@@ -181,7 +181,7 @@ def test_a_corpus_that_holds_test_texts_is_told(strangers, tmp_path, monkeypatch
     models = {k: strangers[k] for k in ("source", "target")}
     for place, told in (
         (strangers["corpus"], []),
-        (str(corpus), ["2 of 12 test texts"]),
+        (str(corpus), ["1 of 12 test texts"]),
     ):
         settings = Settings(**models, concept=strangers["pairs"], corpus=place)
         with pytest.raises(KeyboardInterrupt):
