@@ -124,7 +124,7 @@ def require_gguf() -> Any:
         return import_module("gguf")
     except ImportError as error:
         raise ImportError(
-            'writing GGUF needs the gguf package: pip install "contrans[gguf]"'
+            'GGUF files need the gguf package: pip install "contrans[gguf]"'
         ) from error
 
 
