@@ -78,7 +78,8 @@ def walk(arguments: list[str]) -> list[Path]:
     def note(frame: Any, event: str, _: Any) -> None:
         code = frame.f_code
         called = event == "call" and code.co_flags & COMPILED_FUNCTION
-        if called and code.co_filename.startswith(before):
+        ours = code.co_filename.startswith(before) and code.co_filename.endswith(".py")
+        if called and ours:
             seen.setdefault(code.co_filename)
 
     said = io.StringIO()

@@ -11,6 +11,7 @@ probes.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -101,7 +102,7 @@ def doses(lm: LM, texts: Sequence[str], controls: Sequence[Control]) -> list[Dos
     """
     rows, wanted = windows_of(lm, texts)
     found = [np.zeros(sum(map(len, wanted))) for _ in controls]
-    vocabulary = int(lm.model.get_input_embeddings().weight.shape[0])
+    vocabulary = cast(Tensor, lm.model.get_input_embeddings().weight).shape[0]
     most = max(HELD // vocabulary, WINDOW)
     start = place = 0
     while start < len(rows):
