@@ -11,15 +11,15 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from filelock import FileLock
-from torch import Tensor
 
 from contrans.core.cache import cache_folder
 from contrans.core.files import sync, write_text
 from contrans.models.gguf_file import GgufFile, open_gguf, require_gguf
+from contrans.models.soundness import check_loaded, read_tokenizer, reading
 
 SCHEMA = 1
 """Changes when the conversion does; folders of another one are not used."""
@@ -152,18 +152,10 @@ def _key(path: Path) -> str:
 def _convert(found: GgufFile, folder: Path) -> None:
     """Read the file with transformers and write an ordinary checkpoint."""
     import transformers
-    from transformers import AutoTokenizer
 
     path = found.path
     model = _read_model(path)
-    _check_numbers(path, model.state_dict())
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    except Exception as error:  # the converters raise whatever they meet
-        raise ValueError(
-            f"the tokenizer of {path} cannot be read by transformers "
-            f"({type(error).__name__}: {str(error)[:200]})"
-        ) from error
+    tokenizer = read_tokenizer(path.parent, path, gguf_file=path.name)
     shutil.rmtree(folder, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -214,39 +206,22 @@ def _read_model(path: Path) -> Any:
     """The dequantised model in float32, every one of its tensors from the file."""
     from transformers import AutoModelForCausalLM
 
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            gguf_file=path.name,
-            dtype=torch.float32,
-            output_loading_info=True,
+    advice = (
+        "a newer release of transformers may read it, or use the checkpoint that the "
+        "file was made from"
+    )
+    with reading(str(path), advice):
+        model, said = cast(
+            Any,
+            AutoModelForCausalLM.from_pretrained(
+                path.parent,
+                gguf_file=path.name,
+                dtype=torch.float32,
+                output_loading_info=True,
+            ),
         )
-    except Exception as error:  # the converters raise whatever they meet
-        raise ValueError(
-            f"transformers cannot read {path} ({type(error).__name__}: "
-            f"{str(error)[:200]}); a newer release may, or use the checkpoint that the "
-            "file was made from"
-        ) from error
-    model, said = loaded
-    tied = set(getattr(model, "_tied_weights_keys", None) or ())
-    missing = sorted(set(said["missing_keys"]) - tied)
-    wrong = missing or sorted(map(str, said.get("mismatched_keys", ())))
-    if wrong:
-        raise ValueError(
-            f"{path} lacks {len(wrong)} of the model's tensors, such as {wrong[0]!r}; "
-            "transformers would fill them with random numbers: download or convert the "
-            "file again"
-        )
+    check_loaded(model, said, str(path))
     return model
-
-
-def _check_numbers(path: Path, tensors: dict[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise ValueError(
-                f"{path} holds numbers that are none (NaN or infinite) in {name!r}; "
-                "download or convert the file again"
-            )
 
 
 def _plain(model: Any) -> Any:

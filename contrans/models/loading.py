@@ -7,7 +7,6 @@ import torch
 from huggingface_hub.errors import HFValidationError
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -16,6 +15,15 @@ from contrans.models import zoo
 from contrans.models.anatomy import find_blocks
 from contrans.models.lm import LM
 from contrans.models.locate import locate
+from contrans.models.soundness import (
+    check_loaded,
+    pickled,
+    read_config,
+    read_tokenizer,
+    reading,
+    shortened,
+    tensor_files,
+)
 
 
 def wrap(
@@ -64,6 +72,7 @@ def load_model(
 
     Raises:
         FileNotFoundError: when there is no such model, with what to try.
+        ValueError: when the model is not whole: see `contrans.models.soundness`.
         UnsupportedModelError: when its blocks are not known.
     """
     label = str(name)
@@ -83,21 +92,42 @@ def load_model(
         )
     if device_map is None and torch.cuda.is_available():
         device_map = "auto"
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            place.model, dtype=dtype, device_map=device_map, **options
-        )
-        options.pop("quantization_config", None)
-        tokenizer = AutoTokenizer.from_pretrained(place.tokenizer, **options)
-    except (OSError, HFValidationError) as error:  # the latter: a path, transformers 4
-        raise FileNotFoundError(
-            f"no model {label!r}: neither a folder with config.json, nor a name of the "
-            f"zoo ({', '.join(zoo.names())}), nor reachable on the hub. Check the "
-            "spelling, your connection, and `hf auth login` for gated models "
-            f"({str(error).splitlines()[0]})"
-        ) from error
+    if place.kind != "hub":
+        read_config(Path(place.model))
+        tensor_files(Path(place.model), label)
+    with reading(f"the model {label!r}", "check config.json, or download it again"):
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                place.model,
+                dtype=dtype,
+                device_map=device_map,
+                use_safetensors=True,
+                ignore_mismatched_sizes=quantize is None,  # `check_loaded` names them
+                output_loading_info=True,
+                **options,
+            )
+        except (OSError, HFValidationError) as error:  # the latter: a path, release 4
+            if place.kind != "hub":
+                raise
+            raise _nowhere(label, error) from error
+    model, said = loaded
+    check_loaded(model, said, label)
+    options.pop("quantization_config", None)
+    rows = model.get_input_embeddings().weight.shape[0]
+    tokenizer = read_tokenizer(place.tokenizer, label, rows=rows, **options)
     return LM(
         model.eval(), tokenizer, label, find_blocks(model, blocks), revision=revision
+    )
+
+
+def _nowhere(label: str, error: Exception) -> FileNotFoundError:
+    """The error for a model that the hub does not give."""
+    if "safetensors" in str(error):
+        return pickled(label, "pytorch_model.bin")
+    return FileNotFoundError(
+        f"no model {label!r}: neither a folder with config.json, nor a name of the zoo "
+        f"({', '.join(zoo.names())}), nor reachable on the hub. Check the spelling, "
+        f"your connection, and `hf auth login` for gated models ({shortened(error)})"
     )
 
 

@@ -235,13 +235,6 @@ def test_the_tokenizer_of_the_baked_folder_is_the_bases(make_lm, tmp_path):
     assert new.decode(new(text).input_ids) == old.decode(old(text).input_ids)
 
 
-def test_a_model_without_tokenizer_is_baked_with_a_warning(make_lm, tmp_path):
-    lm = make_lm("llama")
-    lm.model.save_pretrained(tmp_path / "base")
-    report = bake(random_steer(lm), tmp_path / "base", tmp_path / "out")
-    assert "no tokenizer" in report.warnings[0]
-
-
 def test_the_checkpoint_is_described_as_loaded(base):
     lm, folder = base
     found = open_checkpoint(folder)

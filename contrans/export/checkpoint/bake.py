@@ -19,7 +19,7 @@ from contrans.control.steer import check_fits
 from contrans.core.files import finite, write_json, write_text
 from contrans.core.types import ConceptVector
 from contrans.core.version import __version__
-from contrans.export.checkpoint.checkpoint import INDEX, Checkpoint, open_checkpoint
+from contrans.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from contrans.export.checkpoint.folder import BAKED, MARK, check_folder, new_folder
 from contrans.export.checkpoint.model_card import model_card
 from contrans.export.checkpoint.rehost import llama_host
@@ -29,6 +29,7 @@ from contrans.export.checkpoint.tokenizer import copy_tokenizer
 from contrans.export.constant import constant_edit, single_edits, vectors_of
 from contrans.models.anatomy import anatomy_of
 from contrans.models.edits import Control
+from contrans.models.soundness import INDEX, SINGLE
 
 MARGIN = 1 << 26
 """Bytes allowed for biases, tokenizer and index beyond the size of the weights."""
@@ -183,7 +184,7 @@ def _plan(base: Checkpoint, host: Host, edit: Mapping[int, Tensor]) -> Rewrite:
                 "or names its tensors in an old way: load it with transformers and save "
                 "it again (save_pretrained)"
             )
-    return Rewrite(host, base.blocks, pushes, known)
+    return Rewrite(repr(base.name), host, base.blocks, pushes, known)
 
 
 def _write_weights(
@@ -207,7 +208,7 @@ def _write_weights(
     if tally.edited != len(change.pushes):
         missing = sorted(set(change.pushes) - set(tally.where))
         raise ValueError(f"no place was found for {missing}; the edit was not written")
-    if (base.folder / INDEX).is_file():
+    if base.files != [SINGLE]:
         sizes = {"total_size": tally.bytes, "total_parameters": tally.numbers}
         index = {"metadata": sizes, "weight_map": dict(sorted(tally.where.items()))}
         write_json(folder / INDEX, index)

@@ -1,7 +1,6 @@
 """A model on disk: which file holds which tensor, without loading it."""
 
 import errno
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,13 +17,22 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from contrans.core.files import FULL
-from contrans.export.checkpoint.shards import open_weights
 from contrans.models import zoo
 from contrans.models.anatomy import UnsupportedModelError, anatomy_of
 from contrans.models.fingerprint import weights_fingerprint
 from contrans.models.locate import locate
+from contrans.models.soundness import (
+    INDEX,
+    SINGLE,
+    check_tensors,
+    open_weights,
+    read_config,
+    read_json,
+    read_tokenizer,
+    reading,
+    tensor_files,
+)
 
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 SMALL_FILES = (
     "*.json",
     "*.txt",
@@ -68,7 +76,8 @@ class Checkpoint:
     @cached_property
     def config(self) -> Any:
         """The configuration, as transformers reads it."""
-        return AutoConfig.from_pretrained(self.folder)
+        with reading(f"config.json of {self.name!r}"):
+            return AutoConfig.from_pretrained(self.folder)
 
     @property
     def layers(self) -> int:
@@ -99,23 +108,33 @@ class Checkpoint:
     @cached_property
     def fingerprint(self) -> str:
         """The hash that `LM.fingerprint` gives for the loaded model."""
-        with torch.device("meta"):
+        with reading(f"config.json of {self.name!r}"), torch.device("meta"):
             empty = AutoModelForCausalLM.from_config(self.config)
         outer = f"{empty.base_model_prefix}."
         named = dict(empty.named_parameters())
+        tied = empty.state_dict().keys() - named
+        places = {
+            name: known
+            for name in named
+            for known in (RENAMED.get(name), name.removeprefix(outer), name)
+            if known in self.where
+        }
+        check_tensors(
+            self.name,
+            self.config,
+            named,
+            named.keys() - places,
+            self.where.keys() - set(places.values()) - tied,
+        )
 
-        def find(name: str) -> str:
-            for known in (name, name.removeprefix(outer), RENAMED.get(name)):
-                if known in self.where:
-                    return known
-            raise UnsupportedModelError(
-                f"{self.folder} has no tensor {name!r}, which architecture "
-                f"{self.config.model_type!r} needs; the checkpoint is incomplete or "
-                "names its tensors in an old way: load it with transformers and save it "
-                "again (save_pretrained)"
-            )
+        def values(name: str) -> Tensor:
+            tensor = self._tensor(places[name])
+            shapes = places[name], tuple(tensor.shape), tuple(named[name].shape)
+            if shapes[1] != shapes[2]:
+                check_tensors(self.name, self.config, named, (), (), [shapes])
+            return tensor
 
-        return weights_fingerprint(named.items(), lambda name: self._tensor(find(name)))
+        return weights_fingerprint(named.items(), values)
 
     def _tensor(self, name: str) -> Tensor:
         with open_weights(self.folder / self.where[name]) as file:
@@ -129,7 +148,7 @@ def open_checkpoint(model: str | Path, *, revision: str | None = None) -> Checkp
 
     Raises:
         FileNotFoundError: when there is no such model.
-        ValueError: when it has no safetensors, or its index is damaged.
+        ValueError: when it is quantised or not whole: see `contrans.models.soundness`.
     """
     name = str(model)
     place = locate(name, revision)
@@ -139,15 +158,7 @@ def open_checkpoint(model: str | Path, *, revision: str | None = None) -> Checkp
         folder = tokenizer = _fetch(name, revision)
         commit = folder.name if folder.parent.name == "snapshots" else None
         revision = revision or commit
-    config = folder / "config.json"
-    if not config.is_file():
-        raise FileNotFoundError(
-            f"{folder} has no config.json; name the folder of a model"
-        )
-    try:
-        raw = json.loads(config.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{config} is not readable JSON ({error})") from error
+    raw = read_config(folder)
     if (folder / "adapter_config.json").is_file():
         raise UnsupportedModelError(
             f"{name!r} holds an adapter (adapter_config.json), which would go on top of "
@@ -158,53 +169,9 @@ def open_checkpoint(model: str | Path, *, revision: str | None = None) -> Checkp
             f"{name!r} is quantised ({raw['quantization_config'].get('quant_method')}); "
             "bake into the unquantised checkpoint, then quantise that"
         )
-    return Checkpoint(name, folder, raw, _where(folder, name), tokenizer, revision)
-
-
-def _where(folder: Path, name: str) -> dict[str, str]:
-    """Tensor to file, from the index or from the single file."""
-    index = folder / INDEX
-    try:
-        if index.is_file():
-            found = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        elif (folder / SINGLE).is_file():
-            with open_weights(folder / SINGLE) as file:
-                found = dict.fromkeys(file.keys(), SINGLE)
-        else:
-            raise _no_safetensors(folder, name)
-    except (KeyError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{INDEX} of {name!r} in {folder} cannot be read ({error}); download or save "
-            "the model again"
-        ) from error
-    for file in set(found.values()):
-        if Path(file).name != file:
-            raise ValueError(
-                f"{INDEX} of {name!r} names {file!r}, which is not a plain file name; "
-                "do not trust this checkpoint"
-            )
-    missing = sorted({f for f in found.values() if not (folder / f).is_file()})
-    if missing:
-        raise FileNotFoundError(
-            f"{folder} lacks {', '.join(missing[:3])}, named in {INDEX}; download the "
-            "model again"
-        )
-    return found
-
-
-def _no_safetensors(folder: Path, name: str) -> FileNotFoundError:
-    old = sorted(p.name for p in folder.glob("*.bin"))
-    if not old:
-        return FileNotFoundError(
-            f"{folder} has neither {SINGLE} nor {INDEX}; name the folder of a model"
-        )
-    return FileNotFoundError(
-        f"{name!r} has its weights as pickle ({old[0]}), which can run code and is not "
-        "read here; write it as safetensors first: python -c 'from transformers import "
-        "AutoModelForCausalLM as M, AutoTokenizer as T; n, d = "
-        f'"{name}", "DIR"; M.from_pretrained(n, dtype="auto").save_pretrained(d); '
-        "T.from_pretrained(n).save_pretrained(d)', then bake DIR"
-    )
+    where = tensor_files(folder, name)
+    read_tokenizer(tokenizer, name)
+    return Checkpoint(name, folder, raw, where, tokenizer, revision)
 
 
 def _fetch(name: str, revision: str | None) -> Path:
@@ -221,8 +188,7 @@ def _fetch(name: str, revision: str | None) -> Path:
         index = folder / INDEX
         files = {SINGLE}
         if index.is_file():
-            found = json.loads(index.read_text(encoding="utf-8"))
-            files = set(found.get("weight_map", {}).values())
+            files = set(read_json(index).get("weight_map", {}).values())
         snapshot_download(name, revision=revision, allow_patterns=sorted(files))
     except (
         OSError,

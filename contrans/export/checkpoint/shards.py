@@ -9,16 +9,16 @@ are memory-mapped; what is copied through is never held whole.
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from contrans.export.checkpoint.slots import Host
+from contrans.models.soundness import check_numbers, open_weights
 
 BYTES = {
     "F64": 8,
@@ -79,6 +79,8 @@ class Tally:
 class Rewrite:
     """What to change: which modules are split, get biases, or an edit."""
 
+    base: str
+    """The checkpoint that is read, as it was named."""
     host: Host
     blocks: str
     """What the names of tensors of blocks begin with."""
@@ -98,13 +100,21 @@ class Rewrite:
                     f"{name} has dtype {dtype}, which is not rewritten (known: "
                     f"{', '.join(BYTES)}); bake the unquantised checkpoint"
                 )
-            whole = Entry(name, dtype, shape, lambda name=name: file.get_tensor(name))
+            whole = Entry(name, dtype, shape, partial(self._read, name, view))
             for entry in self._split(whole, view):
                 if (push := self.pushes.get(entry.name)) is not None:
                     yield self._edited(entry, push)
                 else:
                     yield entry
                 yield from self._missing_bias(entry)
+
+    def _read(
+        self, name: str, view: Any, start: int = 0, end: int | None = None
+    ) -> Tensor:
+        """Rows of a tensor of the base, refused where they are no numbers."""
+        read = view[start:end] if view.get_shape() else view[...]
+        check_numbers(self.base, [(name, read)])
+        return read
 
     def _split(self, entry: Entry, view: Any) -> Iterator[Entry]:
         """The parts of a fused matrix; any other tensor as it is."""
@@ -124,7 +134,7 @@ class Rewrite:
                 entry,
                 name=f"{block}{part}.{leaf}",
                 shape=(rows, *entry.shape[1:]),
-                read=lambda a=start, b=start + rows: view[a:b],
+                read=partial(self._read, entry.name, view, start, start + rows),
             )
             start += rows
 
@@ -182,23 +192,6 @@ class Rewrite:
         number, _, rest = name.removeprefix(start).partition(".")
         module, _, leaf = rest.rpartition(".")
         return f"{start}{number}.", module, leaf
-
-
-@contextmanager
-def open_weights(path: Path) -> Iterator[Any]:
-    """An open safetensors file.
-
-    Raises:
-        ValueError: when it is damaged, or lacks a tensor that is asked for.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path} cannot be read ({error}); it may be truncated: download or save "
-            "the model again"
-        ) from error
 
 
 def rewrite_file(

@@ -30,11 +30,6 @@ def copy_tokenizer(source: Path, folder: Path) -> list[str]:
         Warnings.
     """
     wanted = _tokens(source)
-    if wanted is None:
-        return [
-            f"no tokenizer could be loaded from {source}; the baked folder has none "
-            "either: copy one into it before serving"
-        ]
     if _tokens(folder) == wanted:
         return []
     config = folder / CONFIG
