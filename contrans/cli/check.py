@@ -7,6 +7,7 @@ import typer
 
 from contrans.cli import console, options
 from contrans.cli.basics import debugging, explain
+from contrans.core.files import check_file
 
 
 def check(
@@ -127,7 +128,7 @@ def _run(
         console.check_choice("--undecided", undecided, ("warn", "fail", "pass"))
     for path in (junit, out):
         if path is not None:
-            console.check_new(path, force=force)
+            check_file(path, force=force)
     from contrans.experiments.checks.suite_file import read_suite
 
     suite = read_suite(file)

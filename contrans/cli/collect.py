@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from contrans.cli import console, options
+from contrans.core.files import check_file
 
 
 def collect(
@@ -67,7 +68,7 @@ def collect(
     chosen = options.parse_layers(layers)
     console.check_choice("split", split, ("refine", "validate", "test"))
     console.check_choice("position", position, ("last", "mean", "all"))
-    console.check_new(out, force=force)
+    check_file(out, force=force)
     console.quiet()
     from contrans.cli.residual_norms import measured
     from contrans.core.artifacts import save

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from contrans.cli import console, options
+from contrans.core.files import check_file
 
 _FORMATS = (".md", ".html", ".json")
 
@@ -115,7 +116,7 @@ def compare(
     for path in out or []:
         if path.suffix not in _FORMATS:
             raise typer.BadParameter(f"{path}: -o writes {', '.join(_FORMATS)}")
-        console.check_new(path, force=force)
+        check_file(path, force=force)
     console.check_choice("split", split, ("test", "validate"))
     console.check_choice("unit", unit, ("raw", "relative"))
     console.check_choice("positions", positions, ("all", "prompt", "generated"))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from contrans.cli import console, options
+from contrans.core.files import check_file
 
 
 def concept(
@@ -46,7 +47,7 @@ def concept(
       contrans generate MODEL "You lost" --steer anger.safetensors --layers 3
       contrans transplant anger.safetensors link.safetensors -o moved.safetensors
     """
-    console.check_new(out, force=force)
+    check_file(out, force=force)
     from contrans.cli.residual_norms import carried
     from contrans.core.artifacts import load, save
     from contrans.vectors.concepts import concept_vector, reliability

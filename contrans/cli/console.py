@@ -4,7 +4,6 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -30,20 +29,6 @@ def quiet() -> None:
     logging.disable_progress_bar()
     if sys.stderr.isatty():
         enable_progress_bars()
-
-
-def check_new(path: Path, *, force: bool) -> None:
-    """Refuse to overwrite before any work is done, not after.
-
-    Raises:
-        FileExistsError: when `path` exists and `force` is false.
-    """
-    if path.is_dir():
-        raise FileExistsError(f"{path} is a folder; -o needs the name of a file")
-    if path.exists() and not force:
-        raise FileExistsError(
-            f"{path} exists and is not overwritten; choose another name or pass --force"
-        )
 
 
 def check_choice(option: str, value: str, known: Sequence[str]) -> None:

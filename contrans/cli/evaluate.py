@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from contrans.cli import console, options
+from contrans.core.files import check_file
 
 
 def evaluate(
@@ -114,7 +115,7 @@ def evaluate(
             "data, in the same order"
         )
     if out is not None:
-        console.check_new(out, force=force)
+        check_file(out, force=force)
     console.quiet()
     from contrans.cli.baselines import baselines, task_settings
     from contrans.cli.steering import load_vectors, steer as control

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from contrans.cli import console, options
+from contrans.core.files import check_file
 
 
 def _file(text: str) -> Any:
@@ -115,7 +116,7 @@ def export(
     _check(vector, into_out, files, out)
     for file in (*files, out if bake_gguf or gguf_model else None):
         if file is not None:
-            console.check_new(file, force=force)
+            check_file(file, force=force)
     console.quiet()
     written: list[dict[str, Any]] = []
     if gguf_model is not None:

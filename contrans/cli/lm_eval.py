@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from contrans.cli import console, options
+from contrans.core.files import check_file
 
 
 def lm_eval(
@@ -72,7 +73,7 @@ def lm_eval(
     if compare and not steer:
         raise typer.BadParameter("--compare needs --steer FILE to compare with")
     if out is not None:
-        console.check_new(out, force=force)
+        check_file(out, force=force)
     console.quiet()
     harness = _harness()
     from contrans.cli.steering import load_vectors, steer as control

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from contrans.cli import console, options
+from contrans.core.files import check_file
 
 
 def link(
@@ -73,7 +74,7 @@ def link(
       contrans transplant anger.safetensors link.safetensors -o moved.safetensors
     """
     pair = None if layers is None else options.parse_pair(layers)
-    console.check_new(out, force=force)
+    check_file(out, force=force)
     from contrans.core.artifacts import load, save
     from contrans.vectors.maps import fit_linear_map
 
@@ -178,7 +179,7 @@ def through_map(
             f"{vector_file} and {map_file}: give two models, or a vector and a map "
             "(.safetensors files or entries of the library), not one of each"
         )
-    console.check_new(out, force=force)
+    check_file(out, force=force)
     from contrans.cli.residual_norms import carried
     from contrans.core.artifacts import load, save
     from contrans.library import file_named

@@ -7,6 +7,7 @@ import typer
 
 from contrans.cli import console, options
 from contrans.cli.basics import PLAIN
+from contrans.core.files import check_file
 
 app = typer.Typer(
     name="zoo",
@@ -80,7 +81,7 @@ def evidence(
     stages are kept: an interrupted command goes on.
     """
     for name in ("zoo.md", "zoo.json"):
-        console.check_new(out / name, force=force)
+        check_file(out / name, force=force)
     console.quiet()
     from contrans.core.cache import cache_folder
     from contrans.core.files import write_json, write_text

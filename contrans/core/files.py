@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 import tempfile
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,12 +21,12 @@ def atomic(path: Path, *, force: bool = False) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends without error.
 
     Raises:
-        FileExistsError: when `path` exists and `force` is false, at the start or the end.
+        FileExistsError: when `path` exists and `force` is false, at the start or the
+            end, or is not a regular file.
         OSError: when writing fails, such as on a full disk; `path` is then as before.
     """
     path = Path(path)
-    if path.exists() and not force:
-        raise _taken(path)
+    check_file(path, force=force)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -42,6 +43,51 @@ def atomic(path: Path, *, force: bool = False) -> Iterator[Path]:
             publish(temporary, path, force=force)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_file(path: Path, *, force: bool = False) -> None:
+    """Refuse to overwrite before any work is done, not after.
+
+    Args:
+        path: the file to be.
+        force: whether the user asked to replace it.
+
+    Raises:
+        FileExistsError: when `path` exists and `force` is false, or is not a regular
+            file: what is no file of ours is not replaced by one.
+    """
+    check_place(path)
+    if path.is_dir():
+        raise FileExistsError(f"{path} is a folder; -o needs the name of a file")
+    if path.exists() and not force:
+        raise _taken(path)
+
+
+_SPECIAL = {
+    stat.S_IFLNK: "symbolic link",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+    stat.S_IFIFO: "pipe",
+    stat.S_IFSOCK: "socket",
+}
+
+
+def check_place(path: Path) -> None:
+    """Refuse a name under which there is neither a regular file nor a folder.
+
+    Raises:
+        FileExistsError: for a link, device, pipe or socket.
+    """
+    try:
+        kind = _SPECIAL.get(stat.S_IFMT(path.lstat().st_mode))
+    except (OSError, ValueError):  # not there; or no name at all: writing says why
+        return
+    if kind is not None:
+        at = f" to {os.readlink(path)}" if kind == "symbolic link" else ""  # noqa: PTH115
+        raise FileExistsError(
+            f"{path} is a {kind}{at}, which is not replaced, even with force; name the "
+            "file or folder itself"
+        )
 
 
 def sync(path: Path) -> None:

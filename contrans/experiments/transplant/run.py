@@ -4,7 +4,6 @@
 this file is the door to both and writes the folder.
 """
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from typing import Any
 from contrans.core.artifacts import save
 from contrans.core.cache import Cache, cache_folder
 from contrans.core.files import digest, write_json, write_text
+from contrans.core.folders import MARK, check_folder, new_folder, read_index
 from contrans.core.results import TransplantResults, read_results
 from contrans.core.types import ConceptVector
 from contrans.core.version import __version__
@@ -25,6 +25,9 @@ from contrans.library import Library, is_reference
 from contrans.library.concepts import pin_concept
 from contrans.models import zoo
 from contrans.models.locate import locate
+
+KIND = "transplant"
+"""What the index of a folder of results calls it."""
 
 
 def run_transplant(
@@ -47,7 +50,7 @@ def run_transplant(
         concept: a built-in pack, a file of pairs, or an entry of the library.
         out: folder for `vector.safetensors`, `report.md`, `report.html` and
             `results.json`; None writes nothing.
-        force: overwrite what another run left in `out`.
+        force: replace the results of another run in `out`.
         cache: folder of finished stages; None uses `$CONTRANS_CACHE` or
             `~/.cache/contrans`.
         progress: called with (stage, done, total).
@@ -58,42 +61,36 @@ def run_transplant(
         The results, as written to `results.json`.
 
     Raises:
-        FileExistsError: when `out` holds the results of other settings.
+        FileExistsError: when `out` holds the results of other settings, or, also with
+            `force`, what is no folder of results.
         ValueError, KeyError, FileNotFoundError: for settings or files that cannot work.
     """
     concept = pin_concept(concept)
     chosen = Settings(source=source, target=target, concept=concept, **settings)
     chosen.check()
     folder = None if out is None else Path(out)
-    ready = _finished(chosen, folder, force=force)
-    if ready is not None:
-        return ready
+    key = _settings_digest(chosen)
+    if folder is not None:
+        mine = _of(folder, key)
+        files = read_index(folder).get("files", ())
+        if mine and not force and all((folder / name).is_file() for name in files):
+            return read_results(folder / "results.json").as_dict()
+        force = force or mine
+        check_folder(folder, KIND, force=force)
     stages = Stages(Cache(cache or cache_folder()), progress, notify)
     results, vector = compare(prepare(chosen, stages), stages)
     if folder is not None:
-        _write(folder, results, vector)
+        try:
+            _write(folder, results, vector, key, force=force)
+        except FileExistsError:  # the same command at the same time was faster
+            if not _of(folder, key):
+                raise
     return results.as_dict()
 
 
-def _finished(settings: Settings, folder: Path | None, *, force: bool) -> Any:
-    """The results already in `folder`, when they are of exactly these settings."""
-    if folder is None or not folder.exists() or force:
-        return None
-    if not folder.is_dir():
-        raise FileExistsError(f"{folder} is a file; -o needs the name of a folder")
-    index = folder / "contrans.json"
-    if index.is_file():
-        known = json.loads(index.read_text(encoding="utf-8"))
-        if known.get("settings_digest") == _settings_digest(settings):
-            if not (folder / "vector.safetensors").is_file():
-                return None
-            return read_results(folder / "results.json").as_dict()
-    if any(folder.iterdir()):
-        raise FileExistsError(
-            f"{folder} is not empty and was not made by this command; choose another "
-            "folder, or pass --force to replace the results in it"
-        )
-    return None
+def _of(folder: Path, key: str) -> bool:
+    """Whether a folder holds results of exactly these settings."""
+    return read_index(folder).get("settings_digest") == key
 
 
 def _settings_digest(settings: Settings) -> str:
@@ -123,19 +120,23 @@ def _stamp(model: str | None) -> list[list[Any]]:
     return [[file.name, at.st_size, at.st_mtime_ns] for file, at in found]
 
 
-def _write(folder: Path, results: TransplantResults, vector: ConceptVector) -> None:
+def _write(
+    folder: Path,
+    results: TransplantResults,
+    vector: ConceptVector,
+    key: str,
+    *,
+    force: bool,
+) -> None:
     from contrans.report import to_html, to_markdown  # needs matplotlib
 
-    save(vector, folder / "vector.safetensors", force=True)
     plain = results.as_dict()
-    write_text(folder / "report.md", to_markdown(plain), force=True)
-    write_text(folder / "report.html", to_html(plain), force=True)
-    write_json(folder / "results.json", plain, force=True)
     index = {
         "contrans": __version__,
+        "kind": KIND,
         "what": f"{results.concept.name} from {results.source.name} "
         f"into {results.target.name}",
-        "settings_digest": _settings_digest(Settings(**results.command)),
+        "settings_digest": key,
         "files": {
             "vector.safetensors": "the transplanted concept vector",
             "report.md": "what was done and what it did",
@@ -143,4 +144,9 @@ def _write(folder: Path, results: TransplantResults, vector: ConceptVector) -> N
             "results.json": "the same for programs",
         },
     }
-    write_json(folder / "contrans.json", index, force=True)
+    with new_folder(folder, KIND, force=force) as part:
+        save(vector, part / "vector.safetensors")
+        write_text(part / "report.md", to_markdown(plain))
+        write_text(part / "report.html", to_html(plain))
+        write_json(part / "results.json", plain)
+        write_json(part / MARK, index)

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from contrans.control.steer import check_fits
 from contrans.core.files import finite, write_json, write_text
+from contrans.core.folders import MARK, check_folder, new_folder
 from contrans.core.types import ConceptVector
 from contrans.core.version import __version__
 from contrans.export.checkpoint.checkpoint import Checkpoint, open_checkpoint
-from contrans.export.checkpoint.folder import BAKED, MARK, check_folder, new_folder
 from contrans.export.checkpoint.model_card import model_card
 from contrans.export.checkpoint.rehost import llama_host
 from contrans.export.checkpoint.shards import Rewrite, rewrite_file
@@ -33,6 +33,8 @@ from contrans.models.soundness import INDEX, SINGLE
 
 MARGIN = 1 << 26
 """Bytes allowed for biases, tokenizer and index beyond the size of the weights."""
+BAKED = "baked-model"
+"""What the index of a baked checkpoint calls it."""
 _NEVER_COPIED = ("config.json", "params.json", MARK, "README.md")
 """Written anew, or (params.json) the config of another format of the same weights."""
 _COPIED = (".json", ".txt", ".model", ".jinja", ".tiktoken")
@@ -112,7 +114,7 @@ def bake(
         FileNotFoundError: when there is no such model.
     """
     out = Path(out)
-    check_folder(out, force=force)
+    check_folder(out, BAKED, force=force)
     for given in inputs:
         _check_outside(Path(given), out)
     steers = single_edits(control)  # refuse what is not constant before downloading
@@ -129,7 +131,7 @@ def bake(
             "vector anywhere"
         )
     change = _plan(base, host, edit)
-    with new_folder(out, force=force, room=base.size + MARGIN) as folder:
+    with new_folder(out, BAKED, force=force, room=base.size + MARGIN) as folder:
         _write_weights(base, folder, change, progress)
         config = dict(host.config)
         if host.kind == "native":

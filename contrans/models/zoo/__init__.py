@@ -12,6 +12,8 @@ import os
 import shutil
 from pathlib import Path
 
+from contrans.core.folders import new_folder
+
 PREFIX = "zoo/"
 ROOT_VARIABLE = "CONTRANS_ZOO"
 """Environment variable that names another folder of weights than the shipped one."""
@@ -79,14 +81,10 @@ def export(name: str, directory: Path | str, root: Path | str | None = None) -> 
         FileExistsError: If the folder already holds something.
     """
     source, target = path(name, root), Path(directory)
-    if target.exists() and any(target.iterdir()):
-        raise FileExistsError(
-            f"{target} is not empty; name a new folder, or empty this one first"
-        )
-    target.mkdir(parents=True, exist_ok=True)
-    for folder in (tokenizer_path(root), source):
-        for file in sorted(folder.iterdir()):
-            shutil.copyfile(file, target / file.name)
+    with new_folder(target) as part:
+        for folder in (tokenizer_path(root), source):
+            for file in sorted(folder.iterdir()):
+                shutil.copyfile(file, part / file.name)
     return target
 
 

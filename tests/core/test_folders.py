@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from contrans.export.checkpoint.folder import BAKED, MARK, check_folder, new_folder
+from contrans.core.folders import MARK, check_folder, new_folder
+
+BAKED = "baked-model"
 
 
 def make(path: Path, text: str, *, force: bool = False) -> Path:
     """A folder with the mark of a baked checkpoint."""
-    with new_folder(path, force=force) as folder:
+    with new_folder(path, BAKED, force=force) as folder:
         (folder / MARK).write_text(json.dumps({"kind": BAKED}))
         (folder / "weights").write_text(text)
     return path
@@ -36,7 +38,7 @@ def test_only_a_baked_checkpoint_is_replaced(tmp_path, index):
         raw = index if isinstance(index, bytes) else index.encode()
         (tmp_path / MARK).write_bytes(raw)
     with pytest.raises(FileExistsError, match="not written by contrans export --bake"):
-        check_folder(tmp_path, force=True)
+        check_folder(tmp_path, BAKED, force=True)
 
 
 @pytest.mark.parametrize("force", [True, False])
@@ -44,7 +46,7 @@ def test_a_folder_that_appears_meanwhile_is_kept(tmp_path, force):
     out = tmp_path / "out"
 
     def write():
-        with new_folder(out, force=force) as folder:
+        with new_folder(out, BAKED, force=force) as folder:
             (folder / "weights").touch()
             out.mkdir()
             (out / "thesis.txt").write_text("years of work")
