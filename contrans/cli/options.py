@@ -66,7 +66,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 Json = Annotated[
     bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")
 ]
-Seed = Annotated[int, typer.Option(help="Of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")]
 NewFile = Annotated[
     Path, typer.Option("-o", "--out", metavar="FILE", help="File to write.")
 ]

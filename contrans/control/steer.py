@@ -8,6 +8,7 @@
 with m[t] the mean length of the stream at layer t on neutral text, BOS excluded.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -57,6 +58,10 @@ class Steer:
     """Allow a vector whose fingerprint is not the model's, such as its quantised copy."""
 
     def __post_init__(self) -> None:
+        if not math.isfinite(self.strength):
+            raise ValueError(
+                f"strength {self.strength} is no finite number; give one, such as 1"
+            )
         if self.unit not in get_args(Unit):
             raise ValueError(f"unknown unit {self.unit!r}; choose 'raw' or 'relative'")
         if self.positions not in get_args(Where):
@@ -103,6 +108,11 @@ class Steer:
                     )
                 v = v * (norm / length)
             found[layer] = self.strength * v
+            if not torch.isfinite(found[layer]).all():
+                raise ValueError(
+                    f"strength {self.strength:g} makes numbers at layer {layer} that "
+                    "float32 cannot hold; choose a smaller one"
+                )
         return found
 
     def edits(self, depth: int | None = None) -> dict[int, Edit]:

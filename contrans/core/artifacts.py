@@ -193,8 +193,36 @@ def read_header(path: str | Path) -> dict[str, Any]:
     try:
         found = json.loads(meta["contrans"])
         return {**found, "kind": found["kind"]}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, error) from error
+
+
+_TYPES: dict[str, type] = {
+    "model": str,
+    "concept": str,
+    "name": str,
+    "method": str,
+    "layers": list,
+    "provenance": dict,
+    "report": dict,
+}
+
+
+def _check_types(meta: Mapping[str, Any]) -> None:
+    """Refuse a header whose fields are of other types than `save` writes.
+
+    Raises:
+        TypeError: naming the field.
+    """
+    for name, kind in _TYPES.items():
+        if name in meta and not isinstance(meta[name], kind):
+            raise TypeError(f"{name} is {meta[name]!r:.40}, not {kind.__name__}")
+    for layer in meta.get("layers", ()):
+        if type(layer) is not int:
+            raise TypeError(f"layers hold {layer!r:.40}, not whole numbers")
+    for side in ("positive", "negative"):
+        if side in meta:
+            _check_types(meta[side])
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
@@ -218,6 +246,8 @@ def load(path: str | Path, kind: str | None = None) -> Any:
     meta = read_header(path)
     found = meta.pop("kind")
     meta.pop("version", None)
+    if not isinstance(found, str):
+        raise _damaged(Path(path), TypeError(f"its kind is {found!r:.40}"))
     if kind is not None and found != kind:
         raise ValueError(f"{path} holds {found!r}; this needs {kind!r}")
     if found not in _KINDS:
@@ -228,6 +258,7 @@ def load(path: str | Path, kind: str | None = None) -> Any:
     with safe_open(Path(path), framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:
+        _check_types(meta)
         return _KINDS[found][2](tensors, meta)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise _damaged(Path(path), error) from error

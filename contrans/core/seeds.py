@@ -5,10 +5,23 @@ from contextlib import contextmanager
 
 import torch
 
+SEEDS = 2**63 - 1
+"""The largest seed."""
+
+
+def _checked(seed: int) -> int:
+    if not -SEEDS <= seed <= SEEDS:
+        raise ValueError("the seed is too large; choose one below 2**63")
+    return seed
+
 
 def generator(seed: int) -> torch.Generator:
-    """A CPU random generator seeded with `seed`."""
-    return torch.Generator().manual_seed(seed)
+    """A CPU random generator seeded with `seed`.
+
+    Raises:
+        ValueError: when no generator takes such a seed.
+    """
+    return torch.Generator().manual_seed(_checked(seed))
 
 
 @contextmanager
@@ -20,5 +33,5 @@ def seeded(seed: int) -> Iterator[None]:
     """
     devices = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.manual_seed(_checked(seed))
         yield

@@ -184,6 +184,22 @@ class ConceptVector:
         """Width of the residual stream."""
         return self.directions.shape[-1]
 
+    @property
+    def strength(self) -> float:
+        """The strength that was chosen for it, as its provenance says; else 1.
+
+        Raises:
+            ValueError: when that is no finite number.
+        """
+        said = self.provenance.get("strength", 1.0)
+        number = isinstance(said, int | float) and not isinstance(said, bool)
+        if not number or not abs(said) < float("inf"):
+            raise ValueError(
+                f"the vector of {self.concept!r} says strength {said!r:.60}, which is no "
+                "finite number; its file is damaged: make it again, or give --strength"
+            )
+        return float(said)
+
     def select(self, layers: Iterable[int]) -> "ConceptVector":
         """The same vector at fewer layers."""
         chosen = tuple(layers)

@@ -285,7 +285,7 @@ def _control(
             raise ValueError(
                 "unit=relative needs a strength, such as strength=0.3 (30% of the stream)"
             )
-        strength = float(vector.provenance.get("strength", 1.0))
+        strength = vector.strength
     chosen: Sequence[int] | None
     if isinstance(layers, str):
         try:

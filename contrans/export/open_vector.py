@@ -27,7 +27,7 @@ def read_vector(path: Path) -> tuple[ConceptVector, float]:
 
         return read_pt(path), 1.0
     vector = load(path, "concept-vector")
-    return vector, float(vector.provenance.get("strength", 1.0))
+    return vector, vector.strength
 
 
 def find_vector(reference: str) -> ConceptVector:

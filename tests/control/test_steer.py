@@ -327,3 +327,15 @@ def test_random_and_matched_vectors_have_the_length_asked_for(llama, make_vector
         assert drawn.norm(layer) == pytest.approx(vector.norm(layer), rel=1e-5)
         assert matched.norm(layer) == pytest.approx(vector.norm(layer), rel=1e-5)
     assert not matched_norm(0 * vector, vector).directions.any()
+
+
+@pytest.mark.parametrize("strength", [float("nan"), float("inf"), -float("inf")])
+def test_a_strength_is_a_number(llama, make_vector, strength):
+    with pytest.raises(ValueError, match="no finite number"):
+        Steer(make_vector(llama), strength=strength)
+
+
+@pytest.mark.parametrize("strength", [1e300, -1e39])
+def test_what_float32_cannot_hold_is_refused(llama, make_vector, strength):
+    with pytest.raises(ValueError, match="choose a smaller one"):
+        Steer(make_vector(llama), strength=strength).pushes()

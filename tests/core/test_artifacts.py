@@ -186,6 +186,39 @@ def test_a_damaged_header_is_a_value_error(tmp_path, meta):
         load(path)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("layers", None),
+        ("layers", [1, "3"]),
+        ("layers", [1.0, 3]),
+        ("layers", {"1": 3}),
+        ("model", None),
+        ("concept", 7),
+        ("name", ["tiny"]),
+        ("provenance", None),
+        ("provenance", "none"),
+        ("kind", None),
+        ("kind", ["concept-vector"]),
+    ],
+)
+def test_a_field_of_another_type_is_named(tmp_path, field, value):
+    path = tmp_path / "v.safetensors"
+    save(vector(), path)
+    meta = read_header(path) | {field: value}
+    save_file({"directions": draw(2, 6)}, path, metadata={"contrans": json.dumps(meta)})
+    with pytest.raises(ValueError, match=f"v.safetensors is damaged.*{field}"):
+        load(path)
+
+
+@pytest.mark.parametrize("said", [None, "2", [2.0], True, float("nan"), float("inf")])
+def test_a_strength_that_is_no_number_is_refused(said):
+    with pytest.raises(ValueError, match="no finite number"):
+        _ = vector(provenance={"strength": said}).strength
+    assert vector(provenance={"strength": 2}).strength == 2.0
+    assert vector().strength == 1.0
+
+
 def test_only_artefacts_are_saved(tmp_path):
     with pytest.raises(Exception, match="ConceptVector"):
         save({"a": 1}, tmp_path / "x.safetensors")

@@ -33,3 +33,11 @@ def test_generators_repeat():
     draws = [torch.rand(3, generator=generator(seed)) for seed in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
+
+
+@pytest.mark.parametrize("seed", [10**40, -(10**40)])
+def test_a_seed_beyond_64_bits_is_refused(seed):
+    with pytest.raises(ValueError, match="the seed is too large"):
+        generator(seed)
+    with pytest.raises(ValueError, match="the seed is too large"), seeded(seed):
+        pass

@@ -170,7 +170,7 @@ def judge_baseline(
         asked = "no worse than the baseline"
         if i not in compared:
             said = f"{unlike[i]}; write it anew with --update-baseline"
-            cases.append(_case(place, asked, "undecided", now[i].metric, None, said))
+            cases.append(_case(place, asked, "fail", now[i].metric, None, said))
             continue
         found, p = compared[i], adjusted[i]
         status = "fail" if p < (1 - place.confidence) / 2 else "pass"
@@ -187,6 +187,8 @@ def _unlike(new: Measurement, old: Measurement | None) -> str | None:
         return "not in the baseline"
     if new.metric != old.metric or bool(new.losses) != bool(old.losses):
         return f"the baseline holds {old.metric or 'scores'}, not {new.metric}"
+    if new.items == old.items and len(new.values) != len(old.values):
+        return f"the baseline holds {len(old.values)} of {len(new.values)} scores"
     if new.losses and (new.items, len(new.losses)) != (old.items, len(old.losses)):
         return "the baseline was measured on other texts"
     if new.losses and new.tokenizer != old.tokenizer:

@@ -77,7 +77,7 @@ def make_steer(spec: VectorSpec, vector: ConceptVector, lm: LM) -> Steer:
         layers = [lm.layer(layer) for layer in parse_layers(str(spec.layers)) or ()]
     strength = spec.strength
     if strength is None:
-        strength = float(vector.provenance.get("strength", 1.0))
+        strength = vector.strength
     steer = Steer(
         vector,
         layers=layers or None,

@@ -46,6 +46,7 @@ def _one_of(part: BaseModel, names: tuple[str, ...], what: str) -> str:
     return given[0]
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Names = Annotated[list[str], BeforeValidator(_as_list), AfterValidator(_some)]
 
 
@@ -115,7 +116,7 @@ class TaskSpec(Part):
     """With `questions` from the hub: the configuration, such as ARC-Challenge."""
     limit: Annotated[int | None, Field(ge=2)] = None
     """At most so many items; of texts, 200 without it."""
-    seed: int | None = None
+    seed: Seed | None = None
     """Draw the items at random; without it, the first ones are taken."""
     fewshot: bool = False
     """With an emotion: six demonstrations in front, where they fit."""
@@ -177,8 +178,8 @@ class Bound(Part):
 class Controls(Part):
     """Random vectors of the same length must do less than the vector."""
 
-    draws: Annotated[int, Field(ge=1)] = 3
-    seed: int = 0
+    draws: Annotated[int, Field(ge=1, le=1000)] = 3
+    seed: Seed = 0
     margin: float = 0.0
     """The vector's effect must be above every draw's by more than this."""
     max: float | None = None
@@ -222,7 +223,7 @@ class Suite(Part):
     """A regression suite of concepts."""
 
     name: str = "contrans"
-    seed: int = 0
+    seed: Seed = 0
     """Read for suites written earlier: intervals draw nothing any more."""
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     undecided: Undecided = "warn"

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from contrans.core import yaml_text
 from contrans.core.registry import unknown
 from contrans.experiments.checks import suite as parts
 from contrans.experiments.checks.suite import Suite
@@ -50,33 +51,22 @@ def parse_suite(text: str, where: str = "suite") -> Suite:
     Raises:
         SuiteError: naming line and field of every mistake.
     """
-    try:
-        return _parsed(text, where)
-    except RecursionError as error:
-        raise SuiteError(
-            f"{where}: something in it holds itself (an anchor & and its alias *) or is "
-            "nested too deeply; write it out"
-        ) from error
-
-
-def _parsed(text: str, where: str) -> Suite:
     root = None
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml_text.compose(text, where)
+    except ValueError as error:
+        raise SuiteError(str(error)) from error
+    except yaml.YAMLError as error:
+        raise _not_yaml(where, error) from error
+    try:
         value = yaml.safe_load(text)
-    except ValueError as error:  # such as the date 2024-13-45
+    except (ValueError, OverflowError) as error:  # such as the date 2024-13-45
         raise SuiteError(
             f"{where}{_unreadable(root)}: cannot be read ({error}); put names that look "
             "like dates or numbers in quotes"
         ) from error
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        said = getattr(error, "problem", None) or str(error)
-        raise SuiteError(
-            f"{where}{line}: not YAML ({said}); look at the indentation and the colons "
-            "there"
-        ) from error
+        raise _not_yaml(where, error) from error
     if not isinstance(value, dict):
         kind = "empty" if value is None else f"a {type(value).__name__}"
         raise SuiteError(
@@ -99,6 +89,15 @@ def _parsed(text: str, where: str) -> Suite:
             )
         )
     return suite
+
+
+def _not_yaml(where: str, error: yaml.YAMLError) -> SuiteError:
+    mark = getattr(error, "problem_mark", None)
+    line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    said = getattr(error, "problem", None) or str(error)
+    return SuiteError(
+        f"{where}{line}: not YAML ({said}); look at the indentation and the colons there"
+    )
 
 
 def _told(error: Any) -> tuple[Location, str]:

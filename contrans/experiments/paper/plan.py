@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from contrans.core.registry import unknown
+from contrans.core.yaml_text import read
 from contrans.experiments.search import RELATIVE_GRID, TRIED_PAIRS
 
 PLANS = Path(__file__).parent / "plans"
@@ -220,8 +221,8 @@ def load_plan(name_or_path: str | Path) -> Plan:
         raise FileNotFoundError(f"no file {path} (looked in {Path.cwd()})")
     text = path.read_text(encoding="utf-8")
     try:
-        value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
+        value = json.loads(text) if path.suffix == ".json" else read(text, str(path))
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise ValueError(

@@ -10,6 +10,7 @@ import yaml
 
 from contrans.core.types import ConceptVector
 from contrans.core.version import __version__
+from contrans.core.yaml_text import read
 from contrans.models import zoo
 
 _LICENCE_KEYS = ("license", "license_name", "license_link", "language")
@@ -220,8 +221,8 @@ def _licence(base: Path) -> dict[str, Any]:
     if not text.startswith("---"):
         return {}
     try:
-        head = yaml.safe_load(text.split("---", 2)[1])
-    except (yaml.YAMLError, IndexError):
+        head = read(text.split("---", 2)[1], "README.md")
+    except (yaml.YAMLError, ValueError, IndexError):
         return {}
     if not isinstance(head, Mapping):
         return {}
