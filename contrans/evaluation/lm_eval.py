@@ -25,6 +25,7 @@ from contrans.core.artifacts import load
 from contrans.core.types import Unit, Where
 from contrans.library import file_named
 from contrans.models.edits import Control, NoControl
+from contrans.models.generation import plain_generation
 from contrans.models.lm import LM
 from contrans.models.loading import load_model
 from contrans.models.scoring import score_continuations
@@ -244,7 +245,7 @@ class HarnessLM(_Base):
             return super()._model_call(*args, **kwargs)
 
     def _model_generate(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        with self.steered(), torch.no_grad():
+        with self.steered(), torch.no_grad(), plain_generation(self.lm.model):
             return super()._model_generate(*args, **kwargs)
 
     def get_model_info(self) -> dict[str, Any]:

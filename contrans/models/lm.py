@@ -20,6 +20,7 @@ from transformers import (
 from contrans.core.seeds import seeded
 from contrans.core.version import newer_than_tested
 from contrans.models.fingerprint import weights_fingerprint
+from contrans.models.generation import plain_generation
 from contrans.models.padding import pad
 
 if _untested := newer_than_tested(transformers.__version__):
@@ -191,6 +192,8 @@ class LM:
     ) -> Any:
         """Continue one prompt, or several in a batch.
 
+        Of the model's own generation_config.json only the tokens that end a text hold.
+
         Args:
             prompt: a text, or texts; the answer has the same form.
             max_new_tokens: tokens to add at most; the context may hold fewer. A long
@@ -212,7 +215,12 @@ class LM:
         options: dict[str, Any] = {"do_sample": sample, "num_beams": beams}
         if sample:
             options |= {"temperature": temperature, "top_p": top_p, "top_k": 0}
-        with seeded(seed), torch.no_grad(), warnings.catch_warnings():
+        with (
+            seeded(seed),
+            torch.no_grad(),
+            plain_generation(self.model),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             out = cast(Any, self.model).generate(
                 input_ids=ids.to(self.device),

@@ -13,12 +13,14 @@ from transformers import (
 
 from contrans.models import zoo
 from contrans.models.anatomy import find_blocks
+from contrans.models.generation import check_generation
 from contrans.models.lm import LM
 from contrans.models.locate import locate
 from contrans.models.soundness import (
     check_loaded,
     pickled,
     read_config,
+    read_json,
     read_tokenizer,
     reading,
     shortened,
@@ -45,6 +47,7 @@ def wrap(
         UnsupportedModelError: see `find_blocks`.
     """
     label = name or model.config.name_or_path or type(model).__name__
+    check_generation(model, label)
     return LM(model.eval(), tokenizer, label, find_blocks(model, blocks))
 
 
@@ -95,6 +98,9 @@ def load_model(
     if place.kind != "hub":
         read_config(Path(place.model))
         tensor_files(Path(place.model), label)
+        own = Path(place.model) / "generation_config.json"
+        if own.is_file():
+            read_json(own)  # transformers would pass over a broken one
     with reading(f"the model {label!r}", "check config.json, or download it again"):
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -112,6 +118,7 @@ def load_model(
             raise _nowhere(label, error) from error
     model, said = loaded
     check_loaded(model, said, label)
+    check_generation(model, label)
     options.pop("quantization_config", None)
     rows = model.get_input_embeddings().weight.shape[0]
     tokenizer = read_tokenizer(place.tokenizer, label, rows=rows, **options)

@@ -26,6 +26,7 @@ from contrans.evaluation.tasks.classifiers import (
     HubClassifier,
     LogisticClassifier,
 )
+from contrans.models.generation import plain_generation
 from contrans.models.lm import LM
 from contrans.models.padding import pad, token_batches
 
@@ -73,17 +74,15 @@ def first_lines(lm: LM, prompts: Sequence[str], *, max_new_tokens: int) -> list[
     model: Any = lm.model
     for batch in token_batches([row + [0] * new for row in rows], TOKENS_PER_BATCH):
         ids, mask = pad([rows[i] for i in batch], lm.pad_id, side="left")
-        out = model.generate(
-            input_ids=ids.to(lm.device),
-            attention_mask=mask.to(lm.device),
-            max_new_tokens=new,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            pad_token_id=lm.pad_id,
-            stopping_criteria=stop,
-        )
+        with plain_generation(model):
+            out = model.generate(
+                input_ids=ids.to(lm.device),
+                attention_mask=mask.to(lm.device),
+                max_new_tokens=new,
+                do_sample=False,
+                pad_token_id=lm.pad_id,
+                stopping_criteria=stop,
+            )
         texts = lm.tokenizer.batch_decode(
             out[:, ids.shape[1] :], skip_special_tokens=True
         )
