@@ -10,6 +10,7 @@ import pytest
 from contrans.control.steer import Steer
 from contrans.data.documents import read_documents
 from contrans.evaluation import evaluate, perplexity
+from contrans.evaluation.tasks import perplexity as perplexity_task
 from contrans.evaluation.tasks.perplexity import PerplexityTask
 from contrans.models.edits import NoControl
 
@@ -109,3 +110,16 @@ def test_wikitext_on_a_zoo_model():
     measured = PerplexityTask((text,)).measure(lm)
     found = losses(lm, text)
     assert measured.values.mean() == pytest.approx(np.mean(found), rel=1e-4)
+
+
+def test_a_piece_with_nothing_to_score_is_part_of_the_whole(llama, monkeypatch):
+    """Documents of a token or two cost nothing; only when all are such is it an error."""
+    texts = ("a red house in the rain", "a", "no")
+    whole = PerplexityTask(texts).measure(llama)
+    assert whole.notes == ("2 documents with nothing to score were left out",)
+    monkeypatch.setattr(perplexity_task, "PIECE", 1)
+    again = PerplexityTask(texts).measure(llama)
+    assert again.values == pytest.approx(whole.values, rel=1e-6)
+    assert again.notes == whole.notes
+    with pytest.raises(ValueError, match="all 2 documents are of two tokens at most"):
+        PerplexityTask(texts[1:]).measure(llama)

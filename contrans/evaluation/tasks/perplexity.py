@@ -115,6 +115,11 @@ class PerplexityTask:
         nll, tokens = whole.values, whole.extra["tokens"]
         words = np.array([len(text.split()) for text in self.documents], dtype=float)
         kept = tokens > 0
+        if not kept.any():
+            raise ValueError(
+                f"nothing to score: all {len(kept)} documents are of two tokens at most; "
+                "give longer ones"
+            )
         counts = (tokens if self.per == "token" else words)[kept]
         mean = nll.sum() / counts.sum()
         values = mean + len(counts) * (nll[kept] - mean * counts) / counts.sum()
@@ -125,9 +130,7 @@ class PerplexityTask:
         }
         extra |= {f"{unit}s": np.array([n]) for unit, n in sums.items()}
         left = int((~kept).sum())
-        notes = [f"{left} documents of fewer than two tokens were left out"] * bool(
-            left
-        )
+        notes = [f"{left} documents with nothing to score were left out"] * bool(left)
         notes += [WORDS] * (self.per == "word")
         return Measurement(values, extra, notes=tuple(notes))
 
