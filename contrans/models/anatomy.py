@@ -79,6 +79,11 @@ _PLAIN = Anatomy("model.layers")
 _WHOLE = replace(_PLAIN, by_token=_ABOVE, packs=True)
 _POST = replace(_WHOLE, unbaked=_POST_NORM)
 _MOE = replace(_PLAIN, unbaked=_EXPERTS)
+_BESIDE_IMAGES = Anatomy(
+    "model.language_model.layers",
+    unbaked="its text blocks stand beside a vision tower, and are baked only alone: save "
+    "the text model by itself, if it is of an architecture that takes a bias",
+)
 _GPT2 = Anatomy("transformer.h", bias="mlp.c_proj")
 ANATOMY: dict[str, Anatomy] = {
     "llama": replace(_WHOLE, **_MLP_BIAS, gguf_written=True, rotary_neighbours=True),
@@ -138,6 +143,12 @@ ANATOMY: dict[str, Anatomy] = {
         bias_config={"enable_bias": True},
     ),
     "mpt": Anatomy("transformer.blocks"),
+    "llava": _BESIDE_IMAGES,
+    "mistral3": _BESIDE_IMAGES,
+    "qwen2_vl": _BESIDE_IMAGES,
+    "qwen2_5_vl": _BESIDE_IMAGES,
+    "smolvlm": replace(_BESIDE_IMAGES, blocks="model.text_model.layers"),
+    "idefics3": replace(_BESIDE_IMAGES, blocks="model.text_model.layers"),
 }
 """`config.model_type` to what is known of the family. A new family is one entry."""
 UNKNOWN = Anatomy("")

@@ -6,13 +6,15 @@ from typing import Any, Literal
 import torch
 from huggingface_hub.errors import HFValidationError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from contrans.models import zoo
-from contrans.models.anatomy import find_blocks
+from contrans.models.anatomy import UnsupportedModelError, find_blocks
 from contrans.models.generation import check_generation
 from contrans.models.lm import LM
 from contrans.models.locate import locate
@@ -103,7 +105,8 @@ def load_model(
             read_json(own)  # transformers would pass over a broken one
     with reading(f"the model {label!r}", "check config.json, or download it again"):
         try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            kind = _kind(place.model, **options)
+            loaded: Any = kind.from_pretrained(
                 place.model,
                 dtype=dtype,
                 device_map=device_map,
@@ -124,6 +127,25 @@ def load_model(
     tokenizer = read_tokenizer(place.tokenizer, label, rows=rows, **options)
     return LM(
         model.eval(), tokenizer, label, find_blocks(model, blocks), revision=revision
+    )
+
+
+def _kind(source: str, **options: Any) -> Any:
+    """What loads a model: as a language model, or as one that also sees images.
+
+    Raises:
+        UnsupportedModelError: when its architecture is neither.
+    """
+    options.pop("quantization_config", None)
+    config = AutoConfig.from_pretrained(source, **options)
+    if "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or ()):
+        return AutoModelForCausalLM  # code of its own, where that is trusted
+    for kind in (AutoModelForCausalLM, AutoModelForImageTextToText):
+        if type(config) in kind._model_mapping:
+            return kind
+    raise UnsupportedModelError(
+        f"{source} is of architecture {config.model_type!r}, which does not write text "
+        "from left to right; name a causal language model"
     )
 
 

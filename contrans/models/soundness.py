@@ -85,9 +85,16 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: when there is none.
+        UnsupportedModelError: when there is an adapter instead.
         ValueError: when it cannot be read.
     """
     if not (folder / "config.json").is_file():
+        if (folder / "adapter_config.json").is_file():
+            raise UnsupportedModelError(
+                f"{folder} holds an adapter alone (adapter_config.json); merge it into "
+                "its base first (merge_and_unload in PEFT, then save_pretrained), and "
+                "name the merged folder"
+            )
         raise FileNotFoundError(
             f"{folder} has no config.json; name the folder of a model"
         )
