@@ -181,10 +181,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             meta = file.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a readable safetensors file ({error}); it may be truncated "
-            "or made by another tool: write it again"
-        ) from error
+        raise ValueError(_not_ours(path, error)) from error
     if "contrans" not in meta:
         raise ValueError(
             f"{path} is a safetensors file but not one of contrans; expected a vector, "
@@ -195,6 +192,32 @@ def read_header(path: str | Path) -> dict[str, Any]:
         return {**found, "kind": found["kind"]}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(path, error) from error
+
+
+_FORMATS = {
+    b"\x93NUMPY": "a NumPy array (.npy)",
+    b"PK\x03\x04": "a zip archive, such as .npz of NumPy or .pt of torch",
+    b"\x80": "a pickle (.pkl, .svec or old .pt), which could run code",
+    b"GGUF": "a GGUF file: give it the suffix .gguf",
+    b"version https://git-lfs": "a pointer of git-lfs: fetch the file itself (git lfs pull)",
+}
+
+
+def _not_ours(path: Path, error: Exception) -> str:
+    """What is said of a file that is no safetensors file, by its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(24)
+    for magic, what in _FORMATS.items():
+        if start.startswith(magic) and start[1:2] != b"\0":
+            return (
+                f"{path} is {what}, not a safetensors file; a vector is read from "
+                ".safetensors, .gguf or .pt, and made of numbers in Python: "
+                "ConceptVector(directions, layers=(L,), model=lm.fingerprint)"
+            )
+    return (
+        f"{path} is not a readable safetensors file ({error}); it may be truncated or "
+        "made by another tool: write it again"
+    )
 
 
 _TYPES: dict[str, type] = {

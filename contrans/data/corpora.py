@@ -9,6 +9,7 @@ from contrans.data.readers import (
     is_list,
     is_object,
     json_lines,
+    lines_of,
     parse_json,
     read_text,
     suffix,
@@ -34,7 +35,7 @@ class Corpus:
 def _read(path: Path) -> Iterator[str]:
     text, kind = read_text(path), suffix(path)
     if kind == ".txt":
-        yield from (line for line in text.splitlines() if line.strip())
+        yield from (line for line in lines_of(text) if line.strip())
     elif kind == ".jsonl":
         for number, record in json_lines(path, text):
             yield text_field(path, f"line {number}", record, "text")

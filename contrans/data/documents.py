@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from contrans.core.registry import unknown
 from contrans.data.hub import is_local, read_table
-from contrans.data.readers import json_lines, read_text, suffix
+from contrans.data.readers import json_lines, lines_of, read_text, suffix
 
 Cut = Literal["auto", "articles", "lines", "file"]
 _ARTICLE = re.compile(r"(?m)^ = (?!= )[^\n]+ = ?$")
@@ -43,7 +43,7 @@ def read_documents(
         found = [str(row.get("text", "")) for _, row in json_lines(path, whole)]
     else:
         whole = read_text(path).replace("\r\n", "\n")
-        found = whole.splitlines() if kind == ".txt" else [whole]
+        found = lines_of(whole) if kind == ".txt" else [whole]
     starts = [match.start() for match in _ARTICLE.finditer(whole)]
     if cut == "articles" or (cut == "auto" and len(starts) > 1):
         if not starts:
@@ -54,7 +54,7 @@ def read_documents(
         ends = [*starts[1:], len(whole)]
         found = [whole[a:b] for a, b in zip(starts, ends, strict=True)]
     elif cut == "lines":
-        found = whole.splitlines()
+        found = lines_of(whole)
     elif cut == "file":
         found = [whole]
     kept = [text for text in found if text.strip()][:limit]

@@ -1,7 +1,5 @@
 """Rows of a data set: from a local file, or from the hub through `datasets`."""
 
-import csv
-import io
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,13 @@ from contrans.data.readers import (
     is_object,
     json_lines,
     parse_json,
+    read_parquet,
     read_text,
     suffix,
+    table_records,
 )
 
-FILES = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".raw", ".gz")
+FILES = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".raw", ".gz", ".parquet")
 
 
 def is_local(source: str | Path) -> bool:
@@ -25,7 +25,7 @@ def is_local(source: str | Path) -> bool:
 
 
 def read_table(source: str | Path, *, limit: int | None = None) -> list[dict[str, Any]]:
-    """Rows of a .json, .jsonl, .csv or .tsv file (also .gz), or of a hub data set.
+    """Rows of a .json, .jsonl, .csv, .tsv (also .gz) or .parquet file, or of a hub data set.
 
     Args:
         source: a file, or "OWNER/NAME", "OWNER/NAME:CONFIG" or "OWNER/NAME:CONFIG:SPLIT".
@@ -39,7 +39,10 @@ def read_table(source: str | Path, *, limit: int | None = None) -> list[dict[str
     if not is_local(source):
         return _hub(str(source), limit)
     path = Path(source)
-    text, kind = read_text(path), suffix(path)
+    kind = suffix(path)
+    if kind == ".parquet":
+        return read_parquet(path)[:limit]
+    text = read_text(path)
     if kind == ".jsonl":
         rows = [record for _, record in json_lines(path, text)]
     elif kind == ".json":
@@ -47,12 +50,11 @@ def read_table(source: str | Path, *, limit: int | None = None) -> list[dict[str
         if not is_list(rows) or not all(map(is_object, rows)):
             raise ValueError(f"{path}: not a list of objects; write [{{...}}, ...]")
     elif kind in (".csv", ".tsv"):
-        mark = "," if kind == ".csv" else "\t"
-        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=mark))
+        rows = [record for _, record in table_records(path, text)]
     else:
         raise ValueError(
             f"{path}: unknown format {kind or 'without a suffix'!r}; give .json, "
-            ".jsonl, .csv or .tsv"
+            ".jsonl, .csv, .tsv or .parquet"
         )
     return rows[:limit]
 

@@ -4,8 +4,11 @@ import csv
 import gzip
 import io
 import json
+import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -13,7 +16,7 @@ from contrans.data.catalogue import SPLITS
 
 FORMATS = (
     'JSON {"pos": [...], "neg": [...]}, a JSON list of [positive, negative], JSONL '
-    'with "positive" and "negative", or CSV/TSV with the header positive,negative'
+    'with "positive" and "negative", or CSV/TSV (or Parquet) with the header positive,negative'
 )
 _SHORT = {"positive": "pos", "negative": "neg"}
 
@@ -39,30 +42,77 @@ class Row:
     split: str | None = None
 
 
+UNPACKED = 1 << 31
+"""Bytes that a packed file may hold."""
+_LONE = re.compile(
+    r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]"
+)
+"""Half of a character, as JSON writes it."""
+_DIGITS = re.compile(r"\d{4301,}")
+
+
 def read_text(path: Path) -> str:
     """The text of a file, unpacked when its name ends in .gz.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is empty, or not UTF-8 text.
+        ValueError: when it is empty, damaged, or not UTF-8 text; the message says where.
     """
-    if not path.is_file():
-        kind = "a folder, not a file" if path.is_dir() else "no such file"
-        raise FileNotFoundError(
-            f"{path}: {kind} (looked in {Path.cwd()}); check the name and the folder"
-        )
-    raw = path.read_bytes()
+    _check_there(path)
+    raw = _unpacked(path) if path.suffix == ".gz" else path.read_bytes()
     try:
-        if path.suffix == ".gz":
-            raw = gzip.decompress(raw)
         text = raw.decode("utf-8-sig")
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    except UnicodeDecodeError as error:
+        line = len(lines_of(raw[: error.start].decode("utf-8-sig") + "."))
+        seen = "UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "not UTF-8"
         raise ValueError(
-            f"{path}: not readable as UTF-8 text ({error}); save it again as UTF-8"
+            f"{path}, line {line}: the text is {seen} (byte 0x{raw[error.start]:02x}); "
+            "save it again as UTF-8"
         ) from error
     if not text.strip():
         raise ValueError(f"{path}: the file is empty; expected {FORMATS}")
     return text
+
+
+def _check_there(path: Path) -> None:
+    if path.is_file():
+        return
+    kind = "a folder, not a file" if path.is_dir() else "no such file"
+    if path.exists() and not path.is_dir():
+        kind = "neither a file nor a folder"
+    raise FileNotFoundError(
+        f"{path}: {kind} (looked in {Path.cwd()}); check the name and the folder"
+    )
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        with gzip.open(path) as file:
+            raw = file.read(UNPACKED + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        said = (
+            "cut off" if isinstance(error, EOFError) else "damaged, or no gzip at all"
+        )
+        raise ValueError(
+            f"{path}: the packed data are {said} ({error}); fetch the file again"
+        ) from error
+    if len(raw) > UNPACKED:
+        raise ValueError(
+            f"{path}: more than {UNPACKED >> 30} GB once unpacked; unpack it and give "
+            "a part of it"
+        )
+    return raw
+
+
+def lines_of(text: str) -> list[str]:
+    r"""The lines of a text: `\n`, `\r\n` and `\r` end one, and nothing else does.
+
+    Example:
+        >>> lines_of("one\rtwo\u2028still two")
+        ['one', 'two\u2028still two']
+    """
+    plain = text.replace("\r\n", "\n").replace("\r", "\n")
+    return plain.removesuffix("\n").split("\n")
 
 
 def suffix(path: Path) -> str:
@@ -72,34 +122,124 @@ def suffix(path: Path) -> str:
 
 def parse_json(path: Path, text: str) -> Any:
     """JSON, or an error with file and line."""
+    return _loads(
+        path,
+        text,
+        1,
+        "mend that line, or name the file .jsonl if every line is an object of its own",
+    )
+
+
+def _loads(path: Path, text: str, line: int, hint: str) -> Any:
+    """JSON that begins at a line of a file."""
+
+    def at(offset: int) -> str:
+        return f"{path}, line {line - 1 + len(lines_of(text[:offset] + '.'))}"
+
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{path}, line {error.lineno}, column {error.colno}: not JSON "
-            f"({error.msg}); mend that line, or name the file .jsonl if every line is "
-            "an object of its own"
+            f"{at(error.pos)}, column {error.colno}: not JSON ({error.msg}); {hint}"
         ) from error
+    except RecursionError as error:
+        raise ValueError(
+            f"{at(0)}: nested too deeply to be read; data is a list of objects with "
+            "plain fields"
+        ) from error
+    except UnicodeEncodeError as error:
+        lone = _LONE.search(text)
+        raise ValueError(
+            f"{at(lone.start() if lone else 0)}: half of a character (a lone surrogate "
+            "such as \\ud83d), of which no text can be made; write the whole character"
+        ) from error
+    except ValueError as error:
+        digits = _DIGITS.search(text)
+        raise ValueError(
+            f"{at(digits.start() if digits else 0)}: a number of more than 4,300 digits; "
+            "put it in quotes, or leave it out"
+        ) from error
+    return value
 
 
 def json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSONL file with their line numbers; blank lines are skipped."""
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(lines_of(text), start=1):
         if not line.strip():
             continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path}, line {number}, column {error.colno}: not JSON ({error.msg}); "
-                "in JSONL every line is one object"
-            ) from error
-        if not isinstance(value, dict):
+        value = _loads(path, line, number, "in JSONL every line is one object")
+        if not is_object(value):
             raise ValueError(
                 f"{path}, line {number}: a {type(value).__name__}, not an object; "
                 'write {"field": value, ...} on every line'
             )
         yield number, value
+
+
+def table_lines(path: Path, text: str) -> list[tuple[int, list[str]]]:
+    """The rows of CSV or TSV, each with the line it ends on; blank ones are skipped.
+
+    Fields may have any length.
+
+    Raises:
+        ValueError: when the quotes do not match; the message names the line.
+    """
+    delimiter = "\t" if suffix(path) == ".tsv" else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    before = csv.field_size_limit(len(text) + 1)
+    try:
+        return [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise ValueError(
+            f"{path}, line {reader.line_num}: not a table ({error}); put texts with "
+            'commas, quotes or line breaks in quotes, and write a quote in one as ""'
+        ) from error
+    finally:
+        csv.field_size_limit(before)
+
+
+def table_records(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
+    """The rows of CSV or TSV by the names in the first line, each with its line.
+
+    Raises:
+        ValueError: when a row has more fields than there are names.
+    """
+    (_, header), *rows = table_lines(path, text)
+    header = [name.strip() for name in header]
+    for line, row in rows:
+        if len(row) > len(header):
+            raise ValueError(
+                f"{path}, line {line}: {len(row)} fields under {len(header)} names "
+                f"({', '.join(header)}); put texts with commas in quotes"
+            )
+    return [(line, dict(zip(header, row, strict=False))) for line, row in rows]
+
+
+def read_parquet(path: Path) -> list[dict[str, Any]]:
+    """The rows of a Parquet file.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ImportError: without pyarrow.
+        ValueError: when it is none, or damaged.
+    """
+    _check_there(path)
+    try:
+        parquet: Any = import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise ImportError(
+            f'reading {path.name} needs the package "datasets"; pip install '
+            '"contrans[datasets]", or save it as .jsonl'
+        ) from error
+    try:
+        return parquet.read_table(path).to_pylist()
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{path}: not a whole Parquet file ({str(error).partition('.')[0]}); fetch "
+            "or write it again"
+        ) from error
 
 
 def text_field(path: Path, where: str, record: dict[str, Any], field: str) -> str:
@@ -203,10 +343,8 @@ def _from_json(path: Path, text: str) -> Iterator[Row]:
             )
 
 
-def _from_table(path: Path, text: str, delimiter: str) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    header = [name.strip() for name in reader.fieldnames or []]
-    reader.fieldnames = header
+def _from_table(path: Path, text: str) -> Iterator[Row]:
+    header = [name.strip() for name in table_lines(path, text)[0][1]]
     for field, short in _SHORT.items():
         if field not in header and short not in header:
             raise ValueError(
@@ -214,8 +352,8 @@ def _from_table(path: Path, text: str, delimiter: str) -> Iterator[Row]:
                 f"({', '.join(header)}); the first line must be positive,negative or "
                 "positive,negative,split"
             )
-    for record in reader:
-        yield _record(path, f"line {reader.line_num}", record)
+    for line, record in table_records(path, text):
+        yield _record(path, f"line {line}", record)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -226,10 +364,15 @@ def read_rows(path: Path) -> list[Row]:
         ValueError: when the file is empty, has another format, holds empty or
             repeated texts, or pairs whose sides are equal.
     """
-    text = read_text(path)
     kind = suffix(path)
+    text = "" if kind == ".parquet" else read_text(path)
     if kind in (".csv", ".tsv"):
-        rows = list(_from_table(path, text, "," if kind == ".csv" else "\t"))
+        rows = list(_from_table(path, text))
+    elif kind == ".parquet":
+        rows = [
+            _record(path, f"row {n}", value)
+            for n, value in enumerate(read_parquet(path), start=1)
+        ]
     elif kind == ".jsonl":
         rows = [
             _record(path, f"line {n}", value) for n, value in json_lines(path, text)

@@ -9,7 +9,7 @@ from typing import Any
 
 from contrans.core.types import PromptPairs
 from contrans.data.hub import read_table
-from contrans.data.readers import is_list, read_text, suffix
+from contrans.data.readers import is_list, lines_of, read_text, suffix
 
 TOXIC = 5.5
 """ToxiGen's own threshold for `toxicity_ai + toxicity_human`."""
@@ -79,7 +79,7 @@ def _groups(source: str | Path, kind: str) -> dict[str, list[str]]:
 
 def _lines(path: Path) -> list[str]:
     found: list[str] = []
-    for line in read_text(path).splitlines():
+    for line in lines_of(read_text(path)):
         for mark in _BREAKS:
             line = line.replace(mark, "\n" if mark == "\\n" else "")
         if line.strip():

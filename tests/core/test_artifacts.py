@@ -1,10 +1,13 @@
 """Files: round trips, nothing half-written, nothing overwritten silently."""
 
 import errno
+import io
 import json
+import pickle
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -184,6 +187,25 @@ def test_a_damaged_header_is_a_value_error(tmp_path, meta):
     save_file({"x": torch.ones(1)}, path, metadata={"contrans": meta})
     with pytest.raises(ValueError, match="damaged"):
         load(path)
+
+
+def test_files_of_other_tools_are_told_apart(tmp_path):
+    path = tmp_path / "v.safetensors"
+    archive = io.BytesIO()
+    np.savez(archive, v=np.ones(3))
+    array = io.BytesIO()
+    np.save(array, np.ones(3))
+    for raw, said in (
+        (array.getvalue(), "NumPy array"),
+        (archive.getvalue(), "zip archive"),
+        (pickle.dumps({"v": 1}), "pickle"),
+        (b"GGUF\x03\0\0\0" + bytes(40), "GGUF file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"\x80\0\0\0\0\0\0\0{}", "not a readable safetensors"),
+    ):
+        path.write_bytes(raw)
+        with pytest.raises(ValueError, match=said):
+            load(path)
 
 
 @pytest.mark.parametrize(

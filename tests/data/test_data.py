@@ -1,5 +1,6 @@
 """Prompt pairs, corpora, splits and the leak guard."""
 
+import csv
 import gzip
 import json
 import subprocess
@@ -25,6 +26,8 @@ from contrans.data import (
     pack_info,
     read_pairs,
 )
+from contrans.data.documents import read_documents
+from contrans.data.hub import read_table
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 LINE = "\nThe emotion of the above scenario is"
@@ -412,3 +415,78 @@ def test_a_corpus_and_the_splits_of_a_users_file_are_checked(tmp_path):
     leaky = write(tmp_path, "b.jsonl", "\n".join(map(json.dumps, rows)))
     with pytest.warns(LeakWarning, match=r"b\.jsonl: 1 of 6 test texts.*refine texts"):
         load_concept(leaky)
+
+
+ODD_ENDS = "one\u2028two\u2029three\x85four\x0cfive\x0bsix\x1cseven"
+"""A line to everyone but `str.splitlines`."""
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_only_line_ends_end_lines(tmp_path, end):
+    record = json.dumps({"text": ODD_ENDS}, ensure_ascii=False)
+    for name, line in (("t.jsonl", record), ("t.txt", ODD_ENDS)):
+        path = tmp_path / name
+        path.write_bytes(end.join([line, line.replace("one", "1")]).encode())
+        assert load_corpus(path).texts == (ODD_ENDS, ODD_ENDS.replace("one", "1"))
+        assert len(read_documents(path)) == 2
+    table = tmp_path / "p.csv"
+    rows = ["positive,negative", f'"{ODD_ENDS}",b', '"a\nline",d', ""]
+    table.write_bytes(end.join(rows).encode())
+    assert read_pairs(table).positive == (ODD_ENDS, "a\nline")
+
+
+def test_a_field_of_a_table_has_any_length(tmp_path):
+    long = "word " * 40_000
+    for name in ("p.csv", "p.csv.gz"):
+        path = tmp_path / name
+        raw = f"positive,negative\n{long},b\n".encode()
+        path.write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+        assert read_pairs(path).positive == (long,)
+        assert read_table(path)[0]["positive"] == long
+    assert csv.field_size_limit() == 131072
+
+
+def test_parquet_is_read(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "p.parquet"
+    parquet.write_table(pyarrow.table({"positive": ["a"], "negative": ["b"]}), path)
+    assert read_pairs(path).negative == ("b",)
+    assert read_table(path) == [{"positive": "a", "negative": "b"}]
+
+
+GOOD_LINE = b'{"positive": "a", "negative": "b"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "raw", "said"),
+    [
+        ("a.jsonl", GOOD_LINE + b"\xff", r"a.jsonl, line 2: .*not UTF-8 \(byte 0xff"),
+        ("a.jsonl", GOOD_LINE.decode().encode("utf-16"), "line 1: the text is UTF-16"),
+        ("a.jsonl.gz", gzip.compress(GOOD_LINE)[:-9], "packed data are cut off"),
+        ("a.jsonl.gz", GOOD_LINE, "packed data are damaged, or no gzip"),
+        ("a.jsonl", GOOD_LINE + b"[" * 99_999, "line 2: nested too deeply"),
+        ("a.json", b"\n" + b"[" * 99_999, "nested too deeply"),
+        ("a.json", b"[\n1" + b"0" * 5000 + b"]", "line 2: a number of more than 4,300"),
+        ("a.jsonl", GOOD_LINE + b'{"x": 1' + b"0" * 5000 + b"}", "line 2: a number"),
+        ("a.json", b'[\n["a \\ud83d", "b"]]', "line 2: half of a character"),
+        ("a.jsonl", GOOD_LINE + b'{"x": "\\udc00"}', "line 2: half of a character"),
+        ("a.csv", b"positive,negative\na, b,c\n", "line 2: 3 fields under 2 names"),
+        ("a.csv", b'positive,negative\n"a,b\n', "line 2: not a table"),
+        ("a.parquet", b"PAR1", "not a whole Parquet file"),
+    ],
+)
+def test_the_true_cause_is_named_with_its_line(tmp_path, name, raw, said):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    path = tmp_path / name
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=said):
+        read_pairs(path)
+
+
+def test_a_whole_character_of_two_halves_is_read(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"positive": "\\ud83d\\ude00", "negative": "b"}')
+    assert read_pairs(path).positive == ("\U0001f600",)

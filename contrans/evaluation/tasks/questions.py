@@ -4,15 +4,14 @@ They tell what an edit costs. Every layout below becomes the same item: a prompt
 options, and the index of the right one.
 """
 
-import csv
-import io
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from contrans.data.concept import Item
-from contrans.data.readers import json_lines, parse_json, read_text, suffix
+from contrans.data.hub import read_table
+from contrans.data.readers import read_text, suffix, table_lines
 from contrans.evaluation.prompts import LAYOUTS, Question, to_question
 from contrans.evaluation.tasks.choices import ChoicesTask
 
@@ -54,35 +53,9 @@ def read_questions(
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    if suffix(path) == ".parquet":
-        if not path.is_file():
-            raise FileNotFoundError(f"no file {path} (looked in {Path.cwd()})")
-        try:
-            from pyarrow import parquet
-        except ImportError as error:
-            raise _missing(f"reading {path.name}") from error
-        return parquet.read_table(path).to_pylist()
-    text = read_text(path)
-    kind = suffix(path)
-    if kind == ".jsonl":
-        return [record for _, record in json_lines(path, text)]
-    if kind == ".json":
-        value = parse_json(path, text)
-        if not isinstance(value, list) or not all(isinstance(r, dict) for r in value):
-            raise ValueError(f"{path}: not a list of objects; expected {LAYOUTS}")
-        return value
-    if kind in (".csv", ".tsv"):
-        return _table(text, "," if kind == ".csv" else "\t")
-    raise ValueError(
-        f"{path}: unknown format {kind or 'without a suffix'!r}; give .json, .jsonl, "
-        ".csv, .tsv or .parquet"
-    )
-
-
-def _table(text: str, delimiter: str) -> list[dict[str, Any]]:
-    lines = [
-        line for line in csv.reader(io.StringIO(text), delimiter=delimiter) if line
-    ]
+    if suffix(path) not in (".csv", ".tsv"):
+        return read_table(path)
+    lines = [line for _, line in table_lines(path, read_text(path))]
     head = [name.strip().lower() for name in lines[0]]
     bare = len(head) == _BARE_MMLU and head[-1] in tuple("abcd")
     if bare:
