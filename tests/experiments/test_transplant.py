@@ -398,7 +398,10 @@ def test_a_verdict_on_a_stuck_metric_reads_the_finer_score():
         for row, finer in zip(stuck, fine, strict=True)
     ]
     said = {"higher_is_better": True, "budget": 1.15}
-    assert verdict(table, "accuracy", **said).startswith("No effect")
+    text = verdict(table, "accuracy", **said)
+    assert text.startswith("No effect")
+    assert "The finer score says more: margin moved by +3.900" in text
+    assert text.endswith("beyond every control.")
     text = verdict(table, "margin", stuck=True, **said)
     assert text.startswith("Transplanted: ridge moved margin by +3.900")
     assert "The metric itself is stuck at 0.000" in text

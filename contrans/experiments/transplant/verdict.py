@@ -54,6 +54,8 @@ def verdict(
         facts += f" No strength stayed within the perplexity budget of {budget:.2f}."
     elif ratio > budget:
         facts += f" The texts that chose it were within the budget of {budget:.2f}."
+    if not stuck and not clear and main.fine is not None:
+        facts += _finer(rows, main.fine, sign)
     if refused:
         return f"No-go: the diagnosis said no; tried gently all the same, {facts}"
     if clear:
@@ -63,6 +65,22 @@ def verdict(
     if bounds[0] <= 0:
         return f"Undecided: {facts} The interval includes no effect."
     return f"Not beyond the controls: {facts}"
+
+
+def _finer(rows: Sequence[EffectRow], seen: FineScore, sign: float) -> str:
+    """What the finest score says where the metric is not clear: few items, or a floor."""
+    change = _change(seen)
+    rivals = [r.fine for r in rows if r.kind == "control" and r.fine is not None]
+    reach = max((_reach(rival) for rival in rivals), key=lambda value: sign * value)
+    top = max(sign * v for r in rivals for v in (_reach(r), r.low, r.high))
+    beyond = min(sign * seen.low, sign * seen.high) > top
+    beyond = beyond and min(sign * change.low, sign * change.high) > 0
+    return (
+        f" The finer score says {'more' if beyond else 'no more'}: {seen.name} moved by "
+        f"{interval(change, sign=True)} (strongest draw of a control: "
+        f"{fixed(reach - seen.value + change.value, sign=True)})"
+        f"{', beyond every control.' if beyond else '.'}"
+    )
 
 
 def _reach(score: EffectRow | FineScore) -> float:
