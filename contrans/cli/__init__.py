@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from contrans.cli.basics import PLAIN, debugging, explain, help_text
+from contrans.cli.basics import PLAIN, debugging, explain, help_text, visible
 from contrans.core.registry import lookup, unknown
 from contrans.core.version import __version__
 
@@ -180,7 +180,9 @@ class LazyGroup(TyperGroup):
             message = explain(error)
             if message is None or debugging():
                 raise
-            typer.echo(f"contrans {ctx.invoked_subcommand}: {message}", err=True)
+            typer.echo(
+                f"contrans {ctx.invoked_subcommand}: {visible(message)}", err=True
+            )
             raise typer.Exit(1) from None
 
 

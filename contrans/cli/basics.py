@@ -1,6 +1,7 @@
 """What every command line here is built on: settings, messages for mistakes, help."""
 
 import os
+import re
 from typing import Any
 
 PLAIN: dict[str, Any] = {
@@ -9,6 +10,22 @@ PLAIN: dict[str, Any] = {
     "pretty_exceptions_enable": False,
 }
 """Settings of every typer app here; rich would cost 0.2 s a start."""
+
+
+_HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What a terminal obeys instead of showing; line ends and tabs are left."""
+
+
+def visible(text: str) -> str:
+    r"""A text for a terminal: what would command it is shown as such.
+
+    Example:
+        >>> visible("red: \x1b[31m")
+        'red: \\x1b[31m'
+    """
+    return _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def explain(error: Exception) -> str | None:

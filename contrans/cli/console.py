@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from contrans.cli.basics import debugging
+from contrans.cli.basics import debugging, visible
 from contrans.report.terminal import table as table
 
 
@@ -50,7 +50,7 @@ def check_choice(option: str, value: str, known: Sequence[str]) -> None:
 
 def note(message: str) -> None:
     """A line for the person, away from the results on stdout."""
-    typer.echo(message, err=True)
+    typer.echo(visible(message), err=True)
 
 
 class Bars:
@@ -113,4 +113,6 @@ class Bars:
         if self._progress is None:
             note(message)
         else:
-            self._progress.console.print(message, markup=False, highlight=False)
+            self._progress.console.print(
+                visible(message), markup=False, highlight=False
+            )

@@ -22,6 +22,13 @@ def test_faults_of_the_program_keep_their_traceback():
         assert explain(fault) is None
 
 
+def test_what_would_command_a_terminal_is_shown(fails, tmp_path):
+    hostile = tmp_path / "red\x1b[31m\x9b2J\u202e.json"
+    said = fails("concepts", "add", hostile, "--name", "mine")
+    assert "red\\x1b[31m\\x9b2J\\u202e.json" in said
+    assert not set(said) & set("\x1b\x9b\u202e")
+
+
 def test_no_such_model(fails, tmp_path):
     missing = tmp_path / "missing"
     said = fails("generate", missing, "hello")
