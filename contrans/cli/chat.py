@@ -51,6 +51,7 @@ def chat(
     console.quiet()
     from contrans.cli.steering import load_vectors, steer as control
     from contrans.control.steer import compose
+    from contrans.models.chat import chat_prompt
     from contrans.models.loading import load_model
 
     vectors = load_vectors(steer or [], strength, unit)
@@ -104,14 +105,12 @@ def chat(
             prompt = line
             if template:
                 history.append({"role": "user", "content": line})
-                prompt = lm.tokenizer.apply_chat_template(
-                    history, tokenize=False, add_generation_prompt=True
-                )
+                prompt = chat_prompt(lm.tokenizer, history)
             turn += 1
             try:
                 with nullcontext() if off else made(factor).on(lm):
                     answer = lm.generate(
-                        str(prompt),
+                        prompt,
                         max_new_tokens=max_new_tokens,
                         sample=sample,
                         seed=seed + turn,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from contrans.core.registry import unknown
+from contrans.models.chat import chat_prompt
 from contrans.models.lm import LM
 
 LAYOUTS = (
@@ -218,9 +219,4 @@ def dress(lm: LM, text: str, *, form: str = "auto", plain: str | None = None) ->
         return f"[INST] {text}[/INST]"
     if form == "plain":
         return text
-    messages = [{"role": "user", "content": text}]
-    return str(
-        lm.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-    )
+    return chat_prompt(lm.tokenizer, [{"role": "user", "content": text}])

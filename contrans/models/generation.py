@@ -61,7 +61,12 @@ def check_generation(model: nn.Module, name: str) -> None:
             )
     known = GenerationConfig().to_dict().keys() - _UNSAID
     changed = given.to_diff_dict()
-    if left := [f"{key}={changed[key]!r}" for key in sorted(known & changed.keys())]:
+    left = [
+        f"{key}={changed[key]!r}"
+        for key in sorted(known & changed.keys())
+        if not key.startswith(("_", "output_")) and changed[key] not in (None, False)
+    ]
+    if left:
         logger.warning(
             "%r brings its own settings of generation (%s), which are not used here: "
             "text is the arg-max, or a draw as you ask for it",

@@ -100,6 +100,7 @@ def test_what_is_not_used_is_said_once_and_a_wrong_end_refused(
     lm = make_lm("llama")
     lm.model.save_pretrained(tmp_path)
     lm.tokenizer.save_pretrained(tmp_path)
+    assert caplog.text == ""  # there is nothing to say of a plain model
     path = tmp_path / "generation_config.json"
     said = {"repetition_penalty": 1.3, "temperature": 0.6, "do_sample": True}
     path.write_text(json.dumps(said))

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from contrans.models.calls import cache_made, takes, with_cache
+from contrans.models.chat import chat_prompt
 from contrans.models.lm import LM
 from contrans.models.logit_hooks import Reading
 from contrans.models.padding import pad
@@ -66,11 +67,7 @@ class Template:
         messages = [{"role": "user", "content": content}]
         if self.system is not None:
             messages = [{"role": "system", "content": self.system}, *messages]
-        return str(
-            self.lm.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-        )
+        return chat_prompt(self.lm.tokenizer, messages)
 
 
 @dataclass(eq=False)
