@@ -68,7 +68,13 @@ class Store:
             wanted = int(found["format"])
         except FileNotFoundError:
             return False
-        except (ValueError, KeyError, TypeError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise ValueError(
                 f"{self.place.at(INDEX)} is not that of a concept library ({error}); "
                 "choose another folder with --library or CONTRANS_LIBRARY"

@@ -1,5 +1,6 @@
 """Every verb, given what it cannot use: one clear message, exit 1 or 2, nothing lost."""
 
+import json
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from contrans.cli import app
 from contrans.core.artifacts import read_header, save
 from contrans.core.types import ConceptVector
+from contrans.library import Library
 from tests.bad_inputs import make
 
 BAD = "BAD"
@@ -95,3 +97,33 @@ def test_every_bad_input_gives_one_message(tmp_path, monkeypatch, capsys):
     assert not left
     assert before <= after
     assert len(given) >= 250
+
+
+def test_a_library_of_a_stranger_gives_messages(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONTRANS_LIBRARY", str(tmp_path / "mine"))
+    theirs = tmp_path / "theirs"
+    Library(theirs).add("anger", name="mood")
+    index, record = theirs / "contrans.json", theirs / "concepts" / "mood" / "1.json"
+    good = json.loads(record.read_text())
+    cases = [(index, b"[" * make.DEEP), (index, b'{"format": 1e400}')]
+    for value in make.ODD.values():
+        cases.append((record, json.dumps(value).encode()))
+        for field in good:
+            cases.append((record, json.dumps({**good, field: value}).encode()))
+        for field in good["about"]:
+            about = {**good["about"], field: value}
+            cases.append((record, json.dumps({**good, "about": about}).encode()))
+    refused = 0
+    for path, raw in cases:
+        whole = path.read_bytes()
+        path.write_bytes(raw)
+        for words in (["pull", str(theirs)], ["list", "--library", str(theirs)]):
+            ran = CliRunner().invoke(app, ["concepts", *words])
+            assert ran.exception is None or isinstance(ran.exception, SystemExit), raw
+            assert ran.exit_code in (0, 1)
+            refused += ran.exit_code
+        path.write_bytes(whole)
+    assert refused > len(cases) / 2
+    with capsys.disabled():
+        sys.stdout.write(f"\n{len(cases)} hostile records and indexes, no traceback\n")
