@@ -9,6 +9,7 @@ from contrans.core.results import (
     CorpusInfo,
     DecisionInfo,
     DiagnosisInfo,
+    DoseInfo,
     EffectRow,
     FineScore,
     Generation,
@@ -43,7 +44,8 @@ def effect_row(
 ) -> EffectRow:
     """A line of the table; its interval is also that of the change from `base`."""
     change = Change(value=value - base, low=low - base, high=high - base)
-    given = {"raw": None, "relative": None, "extra": {}, "fine": None, **fields}
+    given = {"raw": None, "relative": None, "dose": None, "extra": {}, "fine": None}
+    given |= fields
     return EffectRow(
         name=name,
         kind=kind,
@@ -71,7 +73,8 @@ def fine_score(row: EffectRow, name: str = "margin") -> FineScore:
 def transplant_results(**fields: Any) -> TransplantResults:
     """Results in which every field has something to say."""
     model = ModelInfo("zoo/small", "f1", 4, 32, 128, "float32", "t1")
-    point = TriedPoint(2, 3, 1.0, 0.3, 0.4, 0.5, 0.4, 0.6, 1.5, 0.1, 11.0, 1.1)
+    dose = DoseInfo(0.3, 1.2, 0.02, 500)
+    point = TriedPoint(2, 3, 1.0, 0.3, 0.4, 0.5, 0.4, 0.6, 1.5, 0.1, dose, 11.0, 1.1)
     given = {
         "contrans": __version__,
         "command": {"source": "zoo/small", "target": "zoo/large", "seed": 0},
@@ -98,7 +101,7 @@ def transplant_results(**fields: Any) -> TransplantResults:
             promises=(Promise(2, 3, 0.4),),
         ),
         "layers": LayersInfo(2, 3, "auto", (point,)),
-        "strength": StrengthInfo(1.0, 0.3, "auto", 1.15, (point,)),
+        "strength": StrengthInfo(1.0, 0.3, dose, "auto", 0.5, "nats", (point,)),
         "task": TaskInfo(
             "anger, test",
             "token accuracy",
@@ -110,7 +113,7 @@ def transplant_results(**fields: Any) -> TransplantResults:
         ),
         "rows": (
             effect_row("no edit", "base", 0.1, 0.0, 0.2, ratio=1.0),
-            effect_row("ridge", "method", 0.6, 0.4, 0.8, base=0.1, raw=1.0),
+            effect_row("ridge", "method", 0.6, 0.4, 0.8, base=0.1, raw=1.0, dose=dose),
             effect_row("random", "control", 0.1, 0.0, 0.2, base=0.1, raw=1.0),
         ),
         "perplexity_texts": PerplexityTexts(66, 134, shared=False),

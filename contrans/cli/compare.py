@@ -62,6 +62,7 @@ def compare(
             "written into the file, else 1.",
         ),
     ] = None,
+    kl: options.KLs = None,
     unit: options.Unit = "raw",
     layers: options.SteerLayers = None,
     positions: options.Positions = "all",
@@ -120,9 +121,13 @@ def compare(
     console.check_choice("split", split, ("test", "validate"))
     console.check_choice("unit", unit, ("raw", "relative"))
     console.check_choice("positions", positions, ("all", "prompt", "generated"))
-    if model is None and (strength or layers):
-        raise typer.BadParameter("--strength and --layers need --model and vectors")
-    strengths = list(strength or [])
+    if model is None and (strength or kl or layers):
+        raise typer.BadParameter(
+            "--strength, --kl and --layers need --model and vectors"
+        )
+    if strength and kl:
+        raise typer.BadParameter("--strength and --kl both say how strong; give one")
+    given_by, strengths = ("kl", kl) if kl else ("strength", list(strength or []))
     if len(strengths) > 2:
         raise ValueError(f"{len(strengths)} strengths for two sides; give one or two")
     from contrans.experiments.checks.suite import TaskSpec
@@ -152,7 +157,12 @@ def compare(
     }
     loading = {"dtype": dtype, "device_map": device_map, "quantize": quantize}
     arms = [
-        _arm(name, model, strengths[i % len(strengths)] if strengths else None, how)
+        _arm(
+            name,
+            model,
+            {given_by: strengths[i % len(strengths)]} if strengths else {},
+            how,
+        )
         for i, name in enumerate((a, b))
     ]
     sides = [_side(arm, loading) for arm in _told_apart(arms)]
@@ -203,26 +213,29 @@ def _title(name: str) -> str:
 
 
 def _arm(
-    name: str, model: str | None, strength: float | None, how: dict[str, Any]
+    name: str, model: str | None, strength: dict[str, float], how: dict[str, Any]
 ) -> dict[str, Any]:
-    """One side as plain values."""
+    """One side as plain values; its strength as one or as a dose, where one is given."""
     if model is None:
         return {"label": name, "model": name, "vector": None}
     if name == "none":
         return {"label": "no edit", "model": model, "vector": None}
-    if strength is None and how["unit"] == "relative":
+    if not strength and how["unit"] == "relative":
         raise ValueError("--unit relative needs --strength, such as 0.3")
     plain = Path(name)
     label = plain.stem if plain.suffix == ".safetensors" else plain.name or name
-    vector = {"model": model, "file": name, "strength": strength, **how}
+    vector = {"model": model, "file": name, **strength, **how}
     return {"label": label, "model": model, "vector": vector}
 
 
 def _told_apart(arms: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Two labels that differ: with the strength, or else A and B."""
     for arm in arms:
-        if arm["vector"] is not None and arm["vector"]["strength"] is not None:
-            arm["label"] += f" x {arm['vector']['strength']:g}"
+        known = arm["vector"] or {}
+        if "strength" in known:
+            arm["label"] += f" x {known['strength']:g}"
+        elif "kl" in known:
+            arm["label"] += f" at {known['kl']:g} nats"
     if arms[0]["label"] == arms[1]["label"]:
         for arm, letter in zip(arms, "AB", strict=True):
             arm["label"] = f"{letter} ({arm['label']})"

@@ -43,6 +43,7 @@ def evaluate(
     ] = None,
     steer: options.Steers = None,
     strength: options.Strengths = None,
+    kl: options.KLs = None,
     unit: options.Unit = "raw",
     layers: options.SteerLayers = None,
     positions: options.Positions = "all",
@@ -118,7 +119,7 @@ def evaluate(
         check_file(out, force=force)
     console.quiet()
     from contrans.cli.baselines import baselines, task_settings
-    from contrans.cli.steering import load_vectors, steer as control
+    from contrans.cli.steering import dosed, load_vectors, steer as control
     from contrans.control.steer import random_like
     from contrans.core.cache import Cache, cache_folder
     from contrans.core.files import write_text
@@ -129,7 +130,7 @@ def evaluate(
     from contrans.models.loading import load_model
     from contrans.report.scores import shown
 
-    vectors = load_vectors(steer or [], strength, unit)
+    vectors = load_vectors(steer or [], strength, unit, kl)
     tasks = [
         make_task(load_concept(name, seed=seed), split, limit=limit)  # type: ignore[arg-type]
         for name in concept or []
@@ -151,12 +152,13 @@ def evaluate(
     }
     lm = load_model(model, revision=revision, blocks=blocks, **loading)  # type: ignore[arg-type]
     rows: dict[str, Any] = {"no edit": NoControl()}
-    options_ = {
-        "unit": unit,
+    options_: dict[str, Any] = {
         "layers": layers,
         "positions": positions,
         "any_model": any_model,
     }
+    vectors = dosed(lm, vectors, **options_)
+    options_["unit"] = unit
     for vector in vectors:
         label = f"{vector.label} x {vector.strength:g}"
         if label in rows:

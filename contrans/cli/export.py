@@ -68,6 +68,14 @@ def export(
             "chose and wrote into the file, else 1.",
         ),
     ] = None,
+    kl: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NATS",
+            help="Instead of --strength: how far the vector is to move the predictions "
+            "of --bake or --model on neutral text, in nats per token.",
+        ),
+    ] = None,
     unit: options.Unit = "raw",
     layers: options.SteerLayers = None,
     context: Annotated[
@@ -125,7 +133,13 @@ def export(
         from contrans.cli.export_targets import load_control
 
         loaded = load_control(
-            vector, strength=strength, unit=unit, layers=layers, any_model=any_model
+            vector,
+            strength=strength,
+            unit=unit,
+            layers=layers,
+            any_model=any_model,
+            kl=kl,
+            model=bake or model,
         )
         jobs: list[tuple[Any, Callable[[], dict[str, Any]]]] = [
             (

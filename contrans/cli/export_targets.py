@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from contrans.cli import console
-from contrans.cli.steering import load_vectors, steer
+from contrans.cli.steering import dosed, load_vectors, steer
 from contrans.control.steer import Steer
 from contrans.export.checkpoint.bake import BakeReport, bake
 from contrans.export.target import Target, find_target
 from contrans.library import Library, main_file, named
+from contrans.models.loading import load_model
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,6 +191,8 @@ def load_control(
     unit: str,
     layers: str | None,
     any_model: bool,
+    kl: float | None = None,
+    model: str | None = None,
 ) -> Loaded:
     """Read the vector and what lies beside it.
 
@@ -199,12 +202,21 @@ def load_control(
         unit: "raw", or "relative" to the residual norm.
         layers: such as "3" or "2-5"; None takes all.
         any_model: take a vector of another model too.
+        kl: the dose that the strength is to have, in nats per token.
+        model: in which it is to have it.
 
     Raises:
         FileNotFoundError, ValueError, KeyError: see `steering.load_vectors`.
     """
     chosen = None if strength is None else [strength]
-    vector = load_vectors([given], chosen, unit)[0]
+    vector = load_vectors([given], chosen, unit, None if kl is None else [kl])[0]
+    if kl is not None:
+        if model is None:
+            raise ValueError(
+                "a dose is one in some model; name it with --bake or --model"
+            )
+        how: dict[str, Any] = {"layers": layers, "any_model": any_model}
+        [vector] = dosed(load_model(model), [vector], **how)
     control = steer(vector, unit=unit, layers=layers, any_model=any_model)
     return Loaded(given, control, _results(_place(given)))
 

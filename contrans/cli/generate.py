@@ -2,7 +2,7 @@
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ def generate(
     ] = None,
     steer: options.Steers = None,
     strength: options.Strengths = None,
+    kl: options.KLs = None,
     unit: options.Unit = "raw",
     layers: options.SteerLayers = None,
     positions: options.Positions = "all",
@@ -56,6 +57,7 @@ def generate(
           --strength 2 --positions generated
       contrans generate MODEL "Hello" --steer a.safetensors --steer b.safetensors \
           --strength 1 --strength -0.5
+      contrans generate zoo/large "You lost your keys." --steer contrans-demo --kl 0.3
       contrans generate MODEL --steer DIR --json < prompts.txt
       contrans generate MODEL "Hello" --expert SMALL-CHAT --anti-expert SMALL
 
@@ -72,15 +74,17 @@ def generate(
         raise typer.BadParameter("--compare needs --steer FILE to compare with")
     console.quiet()
     from contrans.cli.baselines import baselines
-    from contrans.cli.steering import load_vectors, steer as control
+    from contrans.cli.steering import dosed, load_vectors, steer as control
     from contrans.control.steer import compose
     from contrans.models.loading import load_model
 
-    vectors = load_vectors(steer or [], strength, unit)
-    parts = [
-        control(v, unit=unit, layers=layers, positions=positions, any_model=any_model)
-        for v in vectors
-    ]
+    vectors = load_vectors(steer or [], strength, unit, kl)
+    how: dict[str, Any] = {
+        "layers": layers,
+        "positions": positions,
+        "any_model": any_model,
+    }
+    parts = [control(v, unit=unit, **how) for v in vectors]
     loading = {
         "dtype": dtype,
         "device_map": device_map,
@@ -88,6 +92,8 @@ def generate(
         "trust_remote_code": trust_remote_code,
     }
     lm = load_model(model, revision=revision, blocks=blocks, **loading)  # type: ignore[arg-type]
+    if kl:
+        parts = [control(v, **how) for v in dosed(lm, vectors, **how)]
     small = baselines(expert=expert, anti_expert=anti_expert, loading=loading)
 
     def go() -> list[str]:

@@ -87,6 +87,15 @@ Strengths = Annotated[
         "strength that `transplant` chose and wrote into the file, else 1.",
     ),
 ]
+KLs = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--kl",
+        metavar="NATS",
+        help="Instead of --strength: how far each vector is to move the predictions on "
+        "neutral text, in nats per token (0.1 is gentle, 0.5 strong). One or one each.",
+    ),
+]
 Unit = Annotated[
     str,
     typer.Option(
@@ -108,8 +117,9 @@ Positions = Annotated[
 Grid = Annotated[
     str,
     typer.Option(
-        metavar="relative|paper",
-        help="Strengths that auto tries: shares of the residual norm, or 0.3 to 1.5.",
+        metavar="kl|relative|paper",
+        help="Strengths that auto tries: of given doses in nats, shares of the residual "
+        "norm, or 0.3 to 1.5.",
     ),
 ]
 Baselines = Annotated[

@@ -84,9 +84,17 @@ def transplant(
         typer.Option(
             metavar="auto|VALUE",
             help="Multiplier of the mapped vector; auto searches on validation prompts "
-            "under the perplexity budget.",
+            "within the budget.",
         ),
     ] = "auto",
+    kl: Annotated[
+        float | None,
+        typer.Option(
+            metavar="NATS",
+            help="Instead of --strength: how far the edit is to move the predictions on "
+            "neutral text, in nats per token (0.1 is gentle, 0.5 strong).",
+        ),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(
@@ -120,10 +128,21 @@ def transplant(
         str | None,
         typer.Option(metavar="FILE", help="Published prompts for --protocol paper."),
     ] = None,
+    kl_budget: Annotated[
+        float,
+        typer.Option(
+            metavar="NATS", help="Largest dose that auto may spend, in nats per token."
+        ),
+    ] = 0.5,
     budget: Annotated[
-        float, typer.Option(help="Largest perplexity ratio that auto may spend.")
-    ] = 1.15,
-    grid: options.Grid = "relative",
+        float | None,
+        typer.Option(
+            metavar="RATIO",
+            help="Instead: the largest ratio of perplexities, such as 1.15. Measured at "
+            "every strength, which takes longer.",
+        ),
+    ] = None,
+    grid: options.Grid = "kl",
     baselines: options.Baselines = "",
     instruction: options.Instruction = None,
     limit: Annotated[
@@ -151,7 +170,7 @@ def transplant(
     r"""Carry a concept from SOURCE into TARGET and measure, honestly, what that did.
 
     Refines the concept in the source, fits a linear map between both models on plain
-    text, chooses layers and strength on validation prompts under a perplexity budget,
+    text, chooses layers and strength on validation prompts within a budget of nats,
     then tests once on held-out prompts beside random and shuffled controls. Every stage
     is cached: after an interruption the same command goes on.
 
@@ -177,11 +196,13 @@ def transplant(
         "perplexity": perplexity,
         "layers": layers,
         "strength": strength,
+        "kl": kl,
         "method": method,
         "map_source": map_source,
         "aligned_target": aligned_target,
         "protocol": protocol,
         "eval_file": eval_file,
+        "kl_budget": kl_budget,
         "budget": budget,
         "grid": grid,
         "baselines": baselines,

@@ -25,6 +25,8 @@ from contrans.core.files import digest, write_text
 from contrans.core.version import __version__
 
 SCHEMAS = {
+    "doses": 1,
+    "strengths": 1,
     "collect": 1,
     "norms": 2,
     "map": 2,

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from contrans.core.files import finite
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the form of results.json: raised when a field comes, goes or changes."""
 STRICT = ConfigDict(extra="forbid")
 """All fields and no others."""
@@ -126,6 +126,20 @@ class DiagnosisInfo:
 
 
 @dataclass(frozen=True, config=STRICT)
+class DoseInfo:
+    """How far an edit moves the predictions on neutral text, in nats per token."""
+
+    kl: Number
+    """Mean divergence from the unedited model."""
+    p95: Number
+    """95th percentile over tokens."""
+    stderr: Number
+    """Standard error of the mean, over texts."""
+    tokens: int
+    """Tokens whose prediction was compared."""
+
+
+@dataclass(frozen=True, config=STRICT)
 class TriedPoint:
     """What one strength at one pair of layers did on validation prompts."""
 
@@ -139,8 +153,10 @@ class TriedPoint:
     high: Number
     fine: Number
     fine_stderr: Number
-    perplexity: Number
-    perplexity_ratio: Number
+    dose: DoseInfo | None
+    perplexity: float | None
+    """None where the budget is one of nats, which needs no perplexity."""
+    perplexity_ratio: float | None
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -193,8 +209,12 @@ class StrengthInfo:
 
     raw: float
     relative: float
+    dose: DoseInfo
+    """On the texts that layers and strength were chosen with."""
     how: str
     budget: float
+    budget_unit: Literal["nats", "perplexity"]
+    """Nats per token, or a ratio of perplexities."""
     curve: tuple[TriedPoint, ...]
 
 
@@ -250,6 +270,9 @@ class EffectRow:
     kind: Kind
     raw: float | None
     relative: float | None
+    dose: DoseInfo | None
+    """On the texts of the result; of several draws, the means. None for no edit, and for
+    what is no edit of the residual stream."""
     value: Number
     low: Number
     high: Number
@@ -306,7 +329,7 @@ class TransplantResults:
     verdict: str
     seed: int
     seconds: dict[str, float]
-    schema: Literal[2] = SCHEMA
+    schema: Literal[3] = SCHEMA
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it: plain values, null for what is not finite."""

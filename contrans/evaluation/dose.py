@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from contrans.data import load_corpus
 from contrans.models.collect import batch_tokens
 from contrans.models.edits import Control, NoControl, shares_lower_blocks
 from contrans.models.lm import LM
@@ -32,6 +33,8 @@ AT_ONCE = 16
 """Distributions compared at once."""
 PROBES = 8
 """Rounds of probing before a dose counts as out of reach."""
+NEUTRAL_STEP = 40
+"""Every so many a text of the built-in corpus serves as neutral text."""
 TOLERANCE = 0.03
 """Relative error of the dose at which the probing ends."""
 STEP = 2.0
@@ -54,6 +57,11 @@ class Dose:
 
 class OutOfReach(ValueError):
     """No strength gives the dose that was asked for."""
+
+
+def neutral_texts() -> list[str]:
+    """Texts of the built-in corpus that doses are measured on, of all its kinds."""
+    return list(load_corpus().texts[::NEUTRAL_STEP])
 
 
 def windows_of(lm: LM, texts: Sequence[str]) -> tuple[list[list[int]], list[range]]:
@@ -184,10 +192,7 @@ def strength_for(
     start: float = 1.0,
     tolerance: float = TOLERANCE,
 ) -> tuple[float, Dose]:
-    """The strength at which a control has a given dose.
-
-    The logarithm of the dose is nearly linear in that of the strength, with slope two;
-    rounds of three strengths around the best guess close in on it.
+    """The strength at which a control has a given dose, and the dose measured there.
 
     Args:
         lm: the model.
@@ -197,33 +202,75 @@ def strength_for(
         start: a first guess of the strength, of any size.
         tolerance: relative error of the dose that is good enough.
 
+    Raises:
+        ValueError, OutOfReach: see `strengths_for`.
+    """
+    return strengths_for(lm, texts, control, [kl], start=start, tolerance=tolerance)[0]
+
+
+def strengths_for(
+    lm: LM,
+    texts: Sequence[str],
+    control: Callable[[float], Control],
+    kls: Sequence[float],
+    *,
+    start: float = 1.0,
+    tolerance: float = TOLERANCE,
+) -> list[tuple[float, Dose]]:
+    """The strengths at which a control has each of several doses.
+
+    The logarithm of the dose is nearly linear in that of the strength, with slope two;
+    every round probes the best guess for each dose that is still wanted, all in one
+    pass, and what a probe finds serves the guesses for all others.
+
+    Args:
+        lm: the model.
+        texts: neutral texts.
+        control: makes the control of a (positive) strength.
+        kls: mean divergences per token that are wanted, in nats.
+        start: a first guess of a strength, of any size.
+        tolerance: relative error of the doses that is good enough.
+
     Returns:
-        The strength, and the dose measured there.
+        For each dose, the strength and the dose measured there.
 
     Raises:
-        ValueError: when `kl` is not a positive number.
-        OutOfReach: when no strength has this dose, such as that of a zero vector.
+        ValueError: when a dose is not a positive number.
+        OutOfReach: when no strength has a dose, such as that of a zero vector.
     """
-    if not (math.isfinite(kl) and kl > 0):
-        raise ValueError(f"a dose of {kl} nats per token is none; give one above 0")
+    for kl in kls:
+        if not (math.isfinite(kl) and kl > 0):
+            raise ValueError(f"a dose of {kl} nats per token is none; give one above 0")
     known: dict[float, Dose] = {}
-    guess, spread = start, STEP
+    tried = [start / STEP, start, start * STEP]
     for _ in range(PROBES):
-        tried = [guess / spread, guess, guess * spread]
-        tried = [s for s in tried if s not in known]
-        for strength, dose in zip(
-            tried, doses(lm, texts, [control(s) for s in tried]), strict=True
-        ):
-            known[strength] = dose
-        best = min(known, key=lambda s: abs(known[s].kl - kl))
-        if abs(known[best].kl - kl) <= tolerance * kl:
-            return best, known[best]
-        guess, spread = _next(known, kl)
+        tried = [s for s in dict.fromkeys(tried) if s not in known]
+        found = doses(lm, texts, [control(s) for s in tried])
+        known |= zip(tried, found, strict=True)
+        best = [_nearest(known, kl) for kl in kls]
+        wanted = [
+            kl
+            for kl, s in zip(kls, best, strict=True)
+            if not abs(known[s].kl - kl) <= tolerance * kl
+        ]
+        if not wanted:
+            return [(s, known[s]) for s in best]
+        guesses = [_next(known, kl) for kl in wanted]
+        tried = [guess for guess, _ in guesses]
+        if len(wanted) == 1:  # else the guesses of one dose are neighbours of another's
+            [(guess, spread)] = guesses
+            tried = [guess / spread, guess, guess * spread]
     reached = max(d.kl for d in known.values() if math.isfinite(d.kl))
     raise OutOfReach(
-        f"no strength up to {max(known):.3g} gives {kl:g} nats per token (the most was "
-        f"{reached:.3g}); ask for less, or use another vector or other layers"
+        f"no strength up to {max(known):.3g} gives {wanted[0]:g} nats per token (the "
+        f"most was {reached:.3g}); ask for less, or use another vector or other layers"
     )
+
+
+def _nearest(known: dict[float, Dose], kl: float) -> float:
+    """The strength whose dose comes nearest; any, where none has a finite one."""
+    finite = [s for s in known if math.isfinite(known[s].kl)] or list(known)
+    return min(finite, key=lambda s: abs(known[s].kl - kl))
 
 
 def _next(known: dict[float, Dose], kl: float) -> tuple[float, float]:

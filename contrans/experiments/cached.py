@@ -14,9 +14,17 @@ import torch
 
 from contrans.core.cache import Cache, cache_key
 from contrans.core.files import digest
-from contrans.core.results import Change, EffectRow, FineScore, Kind, RowPerplexity
+from contrans.core.results import (
+    Change,
+    DoseInfo,
+    EffectRow,
+    FineScore,
+    Kind,
+    RowPerplexity,
+)
 from contrans.core.types import HiddenStates, LinearMap, PairedStates, PromptPairs
 from contrans.evaluation import Measurement, Task, bootstrap, paired_difference
+from contrans.evaluation.dose import TOLERANCE, Dose, doses, strengths_for
 from contrans.evaluation.measure import is_known, measure
 from contrans.evaluation.task import Sweepable
 from contrans.models.collect import ResidualNorms, collect, measure_norms
@@ -203,6 +211,59 @@ class Stages:
         """
         return measure(task, lm, [control], texts, cache=self.cache)[0]
 
+    def doses(
+        self, lm: LM, controls: Sequence[Control], texts: Sequence[str]
+    ) -> list[Dose]:
+        """How far each control moves the predictions on neutral texts.
+
+        Args:
+            lm: the model, as `load_model` returns it.
+            controls: edits of the residual stream, each applied alone.
+            texts: the neutral texts.
+        """
+        key = cache_key("doses", lm=lm, controls=list(controls), texts=list(texts))
+        found = self.cache.json(
+            key, lambda: list(map(asdict, doses(lm, texts, controls)))
+        )
+        return [Dose(**dose) for dose in found]
+
+    def strengths(
+        self,
+        lm: LM,
+        control: Callable[[float], Control],
+        texts: Sequence[str],
+        kls: Sequence[float],
+        *,
+        start: float,
+        tolerance: float = TOLERANCE,
+    ) -> list[tuple[float, Dose]]:
+        """The strengths at which a control has some doses, and the doses there.
+
+        Args:
+            lm: the model, as `load_model` returns it.
+            control: makes the control of a strength.
+            texts: the neutral texts.
+            kls: the doses, in nats per token.
+            start: a first guess of a strength.
+            tolerance: relative error of the doses that is good enough.
+        """
+        key = cache_key(
+            "strengths",
+            lm=lm,
+            control=control(start),
+            texts=list(texts),
+            kls=list(kls),
+            tolerance=tolerance,
+        )
+
+        def make() -> list[Any]:
+            found = strengths_for(
+                lm, texts, control, kls, start=start, tolerance=tolerance
+            )
+            return [[strength, asdict(dose)] for strength, dose in found]
+
+        return [(raw, Dose(**dose)) for raw, dose in self.cache.json(key, make)]
+
     def first(
         self,
         lm: LM,
@@ -234,6 +295,7 @@ def row(
     higher_is_better: bool,
     raw: float | None = None,
     relative: float | None = None,
+    doses: Sequence[Dose] = (),
 ) -> EffectRow:
     """One line of the effect table.
 
@@ -248,6 +310,7 @@ def row(
         higher_is_better: says which draw is the strongest.
         raw: strength, as a multiple of the vector.
         relative: strength, as a share of the residual norm.
+        doses: of the draws, where they are edits of the model itself; their means count.
     """
     extra = {
         name: float(np.mean([draw.extra[name].mean() for draw in draws]))
@@ -266,6 +329,7 @@ def row(
         kind=kind,
         raw=raw,
         relative=relative,
+        dose=_mean_dose(doses),
         **score | {"extra": extra | score["extra"]},
         fine=fine,
         perplexity=RowPerplexity(
@@ -274,6 +338,14 @@ def row(
             ratio=perplexity / base.perplexity,
         ),
     )
+
+
+def _mean_dose(doses: Sequence[Dose]) -> DoseInfo | None:
+    if not doses:
+        return None
+    parts = [asdict(dose) for dose in doses]
+    means = {n: float(np.mean([p[n] for p in parts])) for n in ("kl", "p95", "stderr")}
+    return DoseInfo(**means, tokens=doses[0].tokens)
 
 
 def _level(

@@ -14,10 +14,12 @@ from contrans.control.steer import Steer, matched_norm, random_like, with_norms
 from contrans.core.cache import cache_key
 from contrans.core.types import ConceptVector, HiddenStates, PairedStates
 from contrans.evaluation import Measurement, Task, bootstrap
+from contrans.evaluation.dose import TOLERANCE, Dose, OutOfReach
 from contrans.experiments.cached import Stages
 from contrans.experiments.search import (
     RELATIVE_GRID,
     TRIED_PAIRS,
+    Budget,
     Decision,
     Pair,
     Trial,
@@ -31,6 +33,10 @@ from contrans.models.lm import LM
 from contrans.vectors.diagnostics import Promise, promise
 from contrans.vectors.transplant import assume_model, transplant
 
+GUESS = 0.1
+"""Relative strength from which the search for a strength of some dose starts."""
+NEAR = 0.1
+"""Relative error of the doses of a grid: what they are is measured all the same."""
 AHEAD = 2
 """Strengths measured in one pass: what lies below the edit then runs once for both."""
 CONTROL_DRAWS = 3
@@ -48,6 +54,8 @@ class Planted:
     layers: Pair
     raw: float
     relative: float
+    dose: Dose | None = None
+    """On the texts that the strength was chosen with, where it was measured."""
 
     def steer(self) -> Steer:
         """The control that applies it."""
@@ -84,22 +92,72 @@ class Bench:
     task: Task
     """Validation items."""
     texts: Sequence[str]
-    """Neutral texts for perplexity; others than those of the result."""
-    budget: float
-    """Largest ratio of perplexities."""
-    grid: Sequence[float] = RELATIVE_GRID
-    unit: Literal["relative", "raw"] = "relative"
+    """Neutral texts for doses and perplexity; others than those of the result."""
+    budget: Budget
+    grid: Sequence[float]
+    unit: Literal["nats", "relative", "raw"]
 
-    def strengths(self, vector: ConceptVector, layer: int) -> list[tuple[float, float]]:
-        """(raw, relative) strengths to try for a vector at a layer.
+    @property
+    def read(self) -> Sequence[str]:
+        """Texts whose perplexity is measured at every strength: none for nats."""
+        return self.texts if self.budget.unit == "perplexity" else ()
+
+    def strengths(
+        self, vector: ConceptVector, layer: int
+    ) -> list[tuple[float, float, Dose | None]]:
+        """Raw and relative strengths to try for a vector at a layer, and their doses.
+
+        What is known to be beyond the budget is left out, but for the gentlest. Where a
+        model cannot be moved by the doses of the grid, such as one that predicts nothing,
+        shares of its residual norm are tried instead.
 
         Raises:
             ValueError: for a vector of length zero.
+            OutOfReach: when the one dose that is wanted cannot be had.
         """
+        unit = vector.relative_strength(layer) or 0.0
         if self.unit == "raw":
-            unit = vector.relative_strength(layer) or 0.0
-            return [(raw, raw * unit) for raw in self.grid]
-        return [(with_strength(vector, layer, share), share) for share in self.grid]
+            known = self._dosed(vector, self.grid)
+        elif self.unit == "relative":
+            known = self._shares(vector, layer, self.grid)
+        else:
+            try:
+                known = self._of_doses(vector, layer)
+            except OutOfReach:
+                if len(self.grid) == 1:
+                    raise
+                known = self._shares(vector, layer, RELATIVE_GRID)
+        if self.budget.unit == "nats":
+            most = self.budget.most
+            known = [(r, d) for r, d in known if d and d.kl <= most] or known[:1]
+        return [(raw, raw * unit, dose) for raw, dose in known]
+
+    def _of_doses(
+        self, vector: ConceptVector, layer: int
+    ) -> list[tuple[float, Dose | None]]:
+        found = self.stages.strengths(
+            self.lm,
+            lambda raw: Steer(vector, strength=raw),
+            self.texts,
+            self.grid,
+            start=with_strength(vector, layer, GUESS),
+            tolerance=TOLERANCE if len(self.grid) == 1 else NEAR,
+        )
+        return [*found]
+
+    def _shares(
+        self, vector: ConceptVector, layer: int, shares: Sequence[float]
+    ) -> list[tuple[float, Dose | None]]:
+        raws = [with_strength(vector, layer, share) for share in shares]
+        return self._dosed(vector, raws)
+
+    def _dosed(
+        self, vector: ConceptVector, raws: Sequence[float]
+    ) -> list[tuple[float, Dose | None]]:
+        if self.budget.unit == "perplexity":
+            return [(raw, None) for raw in raws]
+        steers = [Steer(vector, strength=raw) for raw in raws]
+        return [*zip(raws, self.stages.doses(self.lm, steers, self.texts), strict=True)]
 
 
 def with_strength(vector: ConceptVector, layer: int, relative: float) -> float:
@@ -234,7 +292,7 @@ def search(
         stage: told as the name of what goes on.
     """
     stages, task = bench.stages, bench.task
-    base = stages.outcome(bench.lm, task, NoControl(), bench.texts)
+    base = stages.outcome(bench.lm, task, NoControl(), bench.read)
     total, done = len(vectors) * len(bench.grid), 0
 
     def tell() -> None:
@@ -254,7 +312,7 @@ def search(
         fine=base.fine,
     )
     won = decision.trial
-    planted = Planted(vectors[won.layers], won.layers, won.raw, won.relative)
+    planted = Planted(vectors[won.layers], won.layers, won.raw, won.relative, won.dose)
     return Found(planted, decision, tuple(trials), base.fine, promises or {})
 
 
@@ -267,20 +325,23 @@ def _swept(
 ) -> list[Trial]:
     """Every strength of a vector, until the budget is spent."""
     strengths = bench.strengths(vector, pair[1])
-    steers = [Steer(vector, strength=raw) for raw, _ in strengths]
+    steers = [Steer(vector, strength=raw) for raw, *_ in strengths]
     sign = 1.0 if bench.task.higher_is_better else -1.0
 
     def measure(place: int) -> Trial:
         some = steers[place : place + AHEAD]
-        found = bench.stages.first(bench.lm, bench.task, some, bench.texts)
+        found = bench.stages.first(bench.lm, bench.task, some, bench.read)
         value, low, high = bootstrap(found.values)
+        raw, relative, dose = strengths[place]
+        perplexity = found.perplexity if found.losses else None
         tell()
         return Trial(
             layers=pair,
-            raw=strengths[place][0],
-            relative=strengths[place][1],
-            perplexity=found.perplexity,
-            ratio=found.perplexity / base.perplexity,
+            raw=raw,
+            relative=relative,
+            dose=dose,
+            perplexity=perplexity,
+            ratio=None if perplexity is None else perplexity / base.perplexity,
             value=value,
             low=low,
             high=high,

@@ -1,13 +1,13 @@
-"""Choose layers and strength on validation prompts, under a perplexity budget.
+"""Choose layers and strength on validation prompts, within a budget of damage.
 
 Few yes/no scores choose badly, so what is known is used in this order:
 
 1. **Diagnosis.** How much of the concept a map brings to a pair of layers is known before
    anything is generated (`diagnostics.promise`). The best source block of each target
    block is kept, and the best few target blocks are tried in behaviour.
-2. **Validation.** Strengths are swept, weakest first, until the budget is spent. A pair of
-   layers is worth the largest mean change of the *finest* score of the task (a margin in
-   nats where there is one) within the budget. What a pair seems worth is shrunk towards
+2. **Validation.** Strengths of given doses (nats per token) are swept within the budget.
+   A pair of layers is worth the largest mean change of the *finest* score of the task (a
+   margin in nats where there is one) there. What a pair seems worth is shrunk towards
    what its diagnosis predicts (`shrink`), and a pair that the diagnosis ranks lower needs
    a lead beyond the standard error of that lead.
 3. **Strength.** At the chosen layers the gentlest strength that no stronger one beats both
@@ -23,10 +23,17 @@ from typing import Literal, TypeVar
 import numpy as np
 from jaxtyping import Float
 
+from contrans.evaluation.dose import Dose
+
 Strength = TypeVar("Strength")
 Pair = tuple[int, int]
 How = Literal["validation", "diagnosis", "no-go", "over budget"]
 
+KL_BUDGET = 0.5
+"""Largest dose, in nats per token."""
+KL_SHARES = (0.04, 0.1, 0.2, 0.4, 0.6, 0.9)
+"""Doses tried, as shares of the budget: .02 to .45 nats per token. In real models effects
+begin at a tenth of a nat and are large at a third."""
 RELATIVE_GRID = (
     *(0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3),
     *(0.35, 0.4, 0.45, 0.5, 0.65, 0.8, 1.0),
@@ -57,9 +64,11 @@ class Trial:
     layers: Pair
     raw: float
     relative: float
-    perplexity: float
-    ratio: float
-    """Perplexity over that without the edit."""
+    dose: Dose | None
+    """None where the budget is one of perplexity and the grid is not of doses."""
+    perplexity: float | None
+    ratio: float | None
+    """Perplexity over that without the edit; None where the budget needs neither."""
     value: float
     """Mean of the metric, and below its 95% interval."""
     low: float
@@ -70,6 +79,36 @@ class Trial:
     """Change of the metric, signed so that more is better."""
     fine: Float[np.ndarray, " others"]
     """The same of the finest score; of the metric itself where there is no finer one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What an edit may do besides its effect."""
+
+    most: float = KL_BUDGET
+    unit: Literal["nats", "perplexity"] = "nats"
+    """Nats per token, or the ratio of perplexities with and without the edit."""
+
+    def cost(self, trial: Trial) -> float:
+        """What a trial spends of it.
+
+        Raises:
+            ValueError: when that was not measured.
+        """
+        dose = None if trial.dose is None else trial.dose.kl
+        cost = dose if self.unit == "nats" else trial.ratio
+        if cost is None:
+            raise ValueError(f"a budget of {self} needs it measured at every strength")
+        return cost
+
+    def allows(self, trial: Trial) -> bool:
+        """Whether a trial stays within it."""
+        return self.cost(trial) <= self.most
+
+    def __str__(self) -> str:
+        """With its unit."""
+        unit = "nats per token" if self.unit == "nats" else "times the perplexity"
+        return f"{self.most:g} {unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +127,9 @@ class Point:
     fine: float
     """Change of the score that decides, signed in the same way, and its standard error."""
     fine_stderr: float
-    perplexity: float
-    perplexity_ratio: float
+    dose: Dose | None
+    perplexity: float | None
+    perplexity_ratio: float | None
 
     @staticmethod
     def of(trial: Trial) -> "Point":
@@ -104,6 +144,7 @@ class Point:
             high=trial.high,
             fine=float(trial.fine.mean()),
             fine_stderr=standard_error(trial.fine),
+            dose=trial.dose,
             perplexity=trial.perplexity,
             perplexity_ratio=trial.ratio,
         )
@@ -207,19 +248,19 @@ def sweep(
     strengths: Sequence[Strength],
     measure: Callable[[Strength], Trial],
     *,
-    budget: float,
+    budget: Budget,
 ) -> list[Trial]:
-    """Measure strengths, weakest first, until the perplexity budget is spent.
+    """Measure strengths, weakest first, until the budget is spent.
 
     Args:
         strengths: weakest first.
         measure: measures one of them.
-        budget: largest ratio of perplexities allowed.
+        budget: what may be spent.
     """
     found = []
     for strength in strengths:
         found.append(measure(strength))
-        if found[-1].ratio > budget:
+        if not budget.allows(found[-1]):
             break
     return found
 
@@ -279,7 +320,7 @@ def decide(
     trials: Sequence[Trial],
     promises: Mapping[Pair, float],
     *,
-    budget: float,
+    budget: Budget,
     metric: str = "the metric",
     fine: str | None = None,
 ) -> Decision:
@@ -297,7 +338,7 @@ def decide(
     Args:
         trials: of one or several pairs of layers.
         promises: of those pairs, 0 for "no".
-        budget: largest ratio of perplexities.
+        budget: what may be spent.
         metric: its name, for the words.
         fine: the name of the finest score; None where that is the metric.
 
@@ -308,11 +349,11 @@ def decide(
         raise ValueError("nothing was measured; give at least one strength")
     within: dict[Pair, list[Trial]] = {}
     for trial in trials:
-        if trial.ratio <= budget:
+        if budget.allows(trial):
             within.setdefault(trial.layers, []).append(trial)
     if not within:
-        gentlest = min(trials, key=lambda trial: trial.ratio)
-        why = f"no strength stays within the perplexity budget of {budget:g}; "
+        gentlest = min(trials, key=budget.cost)
+        why = f"no strength stays within the budget of {budget}; "
         why += "taken is the gentlest of all"
         return Decision(gentlest, "over budget", metric, False, why, ())
     order = sorted(within, key=lambda pair: -promises[pair])
@@ -392,7 +433,7 @@ def _gentle(trials: Sequence[Trial]) -> Trial:
     natural = [trial for trial in trials if abs(trial.raw) <= 1]
     if natural:
         return max(natural, key=lambda trial: abs(trial.raw))
-    return min(trials, key=lambda trial: trial.ratio)
+    return min(trials, key=lambda trial: abs(trial.raw))
 
 
 def _strength(trials: Sequence[Trial], *, stuck: bool) -> Trial:

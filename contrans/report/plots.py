@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from contrans.report.format import entries, fixed, number, one_line, pick
-from contrans.report.search import best_tried
+from contrans.report.search import best_tried, cost
 
 INK, FAINT = "#1b1f24", "#8b949e"
 COLOURS = {
@@ -108,8 +108,9 @@ def _whisker(axes: Axes, y: int, row: Mapping[str, Any]) -> None:
 
 
 def strength(results: Results) -> Figure | None:
-    """Effect and perplexity ratio over strength, with the chosen one and the budget."""
+    """Effect and its cost over strength, with the chosen one and the budget."""
     points = entries(results, "strength", "curve")
+    nats = pick(results, "strength", "budget_unit") == "nats"
     unit = (
         "relative"
         if all(number(p.get("relative")) is not None for p in points)
@@ -134,7 +135,7 @@ def strength(results: Results) -> Figure | None:
             if low is not None and high is not None:
                 axes_line = {"color": COLOURS["method"], "linewidth": 1.4}
                 above.plot([at, at], [low, high], **axes_line)
-        _line(below, x, [p.get("perplexity_ratio") for p in points], COLOURS["control"])
+        _line(below, x, [cost(results, p) for p in points], COLOURS["control"])
         budget = number(pick(results, "strength", "budget"))
         if budget is not None:
             below.axhline(budget, color=FAINT, linestyle="--", linewidth=1)
@@ -163,7 +164,7 @@ def strength(results: Results) -> Figure | None:
                 va="bottom",
             )
         above.set_ylabel(_metric(results) if level == "value" else "change")
-        below.set_ylabel("perplexity ratio")
+        below.set_ylabel("nats per token" if nats else "perplexity ratio")
         below.set_xlabel(
             "relative strength (share of the residual norm)"
             if unit == "relative"

@@ -6,6 +6,13 @@ from typing import Any
 from contrans.report.format import entries, number, pick
 
 
+def cost(results: Mapping[str, Any], point: Mapping[str, Any]) -> float | None:
+    """What a point spends of the budget: nats per token, or a ratio of perplexities."""
+    if pick(results, "strength", "budget_unit") == "nats":
+        return number(pick(point, "dose", "kl"))
+    return number(pick(point, "perplexity_ratio"))
+
+
 def best_tried(results: Mapping[str, Any]) -> dict[tuple[int, int], Any]:
     """The best point of each pair of layers tried, within the budget if one is."""
     budget = number(pick(results, "strength", "budget"))
@@ -14,8 +21,8 @@ def best_tried(results: Mapping[str, Any]) -> dict[tuple[int, int], Any]:
         s, t, gain = (number(pick(p, k)) for k in ("source", "target", "effect"))
         if s is None or t is None or gain is None:
             continue
-        ratio = number(pick(p, "perplexity_ratio"))
-        inside = budget is None or (ratio is not None and ratio <= budget)
+        spent = cost(results, p)
+        inside = budget is None or (spent is not None and spent <= budget)
         pair = (int(s), int(t))
         if pair not in best or (inside, gain) > best[pair][:2]:
             best[pair] = (inside, gain, p)

@@ -4,7 +4,7 @@ Anything that is missing, None or NaN in the results is shown as a dash.
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -214,6 +214,7 @@ def effect_table(results: Results) -> Table:
             interval(pick(row, "difference"), sign=True),
             fixed(pick(row, "raw"), 2),
             fixed(pick(row, "relative"), 2),
+            fixed(pick(row, "dose", "kl"), 2),
             plus_minus(
                 pick(row, "perplexity", "value"), pick(row, "perplexity", "stderr")
             ),
@@ -222,7 +223,8 @@ def effect_table(results: Results) -> Table:
         for name, row in zip(names, rows, strict=True)
     )
     header = ("", one_line(pick(results, "task", "metric") or "score", 40))
-    header += ("against no edit", "raw", "relative", "perplexity ± s.e.", "ratio")
+    header += ("against no edit", "raw", "relative", "nats")
+    header += ("perplexity ± s.e.", "ratio")
     strong = tuple(i for i, row in enumerate(rows) if pick(row, "kind") == "method")[:1]
     return Table("", measured(results), header, body, strong=strong)
 
@@ -246,9 +248,10 @@ def _effect(results: Results) -> list[Block]:
         "without the edit. An interval that excludes 0 is an effect; one beyond the "
         "controls is an effect of the concept and not of just any push of that length. "
         "Raw and relative: strength as a multiple of the vector, and as a share of the "
-        "length of the residual stream. Perplexity (lower is better) is measured under "
-        "exactly the same edit, on texts that the map did not see; compare and eval "
-        "read others, so their perplexities differ."
+        "length of the residual stream. Nats: the dose, the mean divergence per token from "
+        "the predictions without the edit, on neutral texts. Perplexity (lower is "
+        "better) is measured under exactly the same edit, on texts that the map did not "
+        "see; compare and eval read others, so their perplexities differ."
     )
     return [figure, table, Paragraph(reading), Bullets(explained), *_extras(results)]
 
@@ -377,9 +380,36 @@ def _chosen_strength(results: Results) -> tuple[str, str]:
     }.get(str(pick(strength, "how")), one_line(pick(strength, "how")))
     return (
         f"raw {fixed(pick(strength, 'raw'), 2)}, relative "
-        f"{fixed(pick(strength, 'relative'), 2)}",
-        f"{told}; perplexity budget {fixed(pick(strength, 'budget'), 2)}",
+        f"{fixed(pick(strength, 'relative'), 2)}, {_dose(pick(strength, 'dose'))}",
+        f"{told}; budget {fixed(pick(strength, 'budget'), 2)} {_unit(results)}",
     )
+
+
+def _dose(dose: Any) -> str:
+    """A dose with its standard error and tail."""
+    kl, stderr, tail = (fixed(pick(dose, part), 3) for part in ("kl", "stderr", "p95"))
+    return f"{kl} \u00b1 {stderr} nats per token (95th percentile {tail})"
+
+
+def _unit(results: Results) -> str:
+    """What the budget is of."""
+    nats = pick(results, "strength", "budget_unit") == "nats"
+    return "nats per token" if nats else "times the perplexity"
+
+
+def _spent(
+    results: Results,
+) -> tuple[tuple[str, ...], Callable[[Any], tuple[str, ...]]]:
+    """Columns of what points of the search cost, and their cells."""
+    columns: list[tuple[str, Callable[[Any], str]]] = []
+    points = entries(results, "layers", "tried")
+    if any(pick(p, "dose") for p in points):
+        columns.append(("nats", lambda p: fixed(pick(p, "dose", "kl"), 2)))
+    if any(pick(p, "perplexity_ratio") is not None for p in points):
+        columns.append(("perplexity", lambda p: fixed(pick(p, "perplexity"), 2)))
+        columns.append(("ratio", lambda p: times(pick(p, "perplexity_ratio"))))
+    header = tuple(name for name, _ in columns)
+    return header, lambda point: tuple(cell(point) for _, cell in columns)
 
 
 def repeat_command(results: Results, out: str = "repeated") -> str:
@@ -484,7 +514,7 @@ def _reliability(results: Results) -> list[Block]:
 
 
 def _strength(results: Results) -> list[Block]:
-    """Effect and perplexity over strength."""
+    """Effect and cost over strength."""
     points = entries(results, "strength", "curve")
     if not points:
         return []
@@ -495,16 +525,15 @@ def _strength(results: Results) -> list[Block]:
         for i, p in enumerate(points)
         if chosen is not None and number(pick(p, "raw")) == chosen
     )
-    rows = []
+    rows, (costs, spent) = [], _spent(results)
     for i, p in enumerate(points):
         effect: tuple[str, ...] = (interval({**p, "value": p.get("effect")}),)
         if has_value:
             effect = (interval(p), fixed(pick(p, "effect"), sign=True))
         cells = (fixed(pick(p, "relative"), 2), fixed(pick(p, "raw"), 2), *effect)
-        cells += (fixed(pick(p, "perplexity"), 2), times(pick(p, "perplexity_ratio")))
-        rows.append((*cells, "chosen" if i in strong else ""))
+        rows.append((*cells, *spent(p), "chosen" if i in strong else ""))
     effects = ("value [95%]", "gain") if has_value else ("gain [95%]",)
-    header = ("relative", "raw", *effects, "perplexity", "ratio", "note")
+    header = ("relative", "raw", *effects, *costs, "note")
     title = (
         f"Strengths tried at the chosen layers, on {_choosing_prompts(results)}. A gain "
         "is signed so that more is better."
@@ -512,9 +541,9 @@ def _strength(results: Results) -> list[Block]:
     figure = _figure(
         results,
         "strength",
-        "Value and perplexity ratio over strength; the table below has the numbers.",
-        "What more strength buys, and what it costs in perplexity. Dotted: the strength "
-        "chosen; dashed: the perplexity budget.",
+        "Value and cost over strength; the table below has the numbers.",
+        f"What more strength buys, and what it costs in {_unit(results)}. Dotted: the "
+        "strength chosen; dashed: the budget.",
     )
     return [figure, Table("", title, header, tuple(rows), strong=strong)]
 
@@ -529,6 +558,7 @@ def _layers(results: Results) -> list[Block]:
     if not best:
         return decided
     chosen = pick(results, "layers", "source"), pick(results, "layers", "target")
+    costs, spent = _spent(results)
     rows = tuple(
         (
             str(s),
@@ -536,16 +566,16 @@ def _layers(results: Results) -> list[Block]:
             fixed(pick(p, "relative"), 2),
             fixed(pick(p, "raw"), 2),
             fixed(pick(p, "effect"), sign=True),
-            times(pick(p, "perplexity_ratio")),
+            *spent(p),
             "chosen" if (s, t) == chosen else "",
         )
         for (s, t), p in best.items()
     )
-    header = ("source", "target", "relative", "raw", "gain", "ratio", "note")
+    header = ("source", "target", "relative", "raw", "gain", *costs, "note")
     where = _choosing_prompts(results)
     title = (
-        f"The best strength of each pair of layers, on {where}, within the perplexity "
-        "budget where one was."
+        f"The best strength of each pair of layers, on {where}, within the budget where "
+        "one was."
     )
     strong = tuple(i for i, pair in enumerate(best) if pair == chosen)
     figure = _figure(
@@ -585,7 +615,9 @@ def _limits(results: Results) -> list[Block]:
         "Intervals are 95% intervals over prompts. They do not cover other "
         "pairs, corpora, seeds or wordings of the task.",
         "Raw strength multiplies the vector as fitted. Relative strength is its length "
-        "as a share of the mean length of the target's residual stream at that layer.",
+        "as a share of the mean length of the target's residual stream at that layer. The "
+        "dose in nats is what it does to predictions on neutral text, and the only one of "
+        "the three that means the same in every model.",
     ]
     if any(pick(row, "kind") == "control" for row in entries(results, "rows")):
         lines.append(
@@ -624,7 +656,8 @@ def summary(results: Results) -> str:
     choice = (
         f"layers {count(pick(layers, 'source'))}:{count(pick(layers, 'target'))} "
         f"({one_line(pick(layers, 'how'))}), strength {fixed(pick(strength, 'raw'), 2)} = "
-        f"{share(pick(strength, 'relative'))} of the residual stream "
+        f"{share(pick(strength, 'relative'))} of the residual stream = "
+        f"{_dose(pick(strength, 'dose'))} "
         f"({one_line(pick(strength, 'how'))}), map {one_line(pick(results, 'map', 'method'))}"
         f" on {whole(pick(results, 'map', 'n'))} texts"
     )

@@ -6,7 +6,14 @@ import torch
 
 from contrans import Steer, collect_pairs, data, load_model, mean_difference
 from contrans.control.steer import random_like
-from contrans.evaluation.dose import OutOfReach, doses, strength_for, windows_of
+from contrans.evaluation import dose as module
+from contrans.evaluation.dose import (
+    OutOfReach,
+    doses,
+    strength_for,
+    strengths_for,
+    windows_of,
+)
 from contrans.models.edits import NoControl
 
 CORPUS = data.load_corpus().texts
@@ -70,6 +77,29 @@ def test_the_strength_that_was_found_has_the_dose(name, kl, start):
     other = doses(lm, OTHERS, [control(strength)])[0]
     assert abs(other.kl - dose.kl) < 4 * np.hypot(other.stderr, dose.stderr)
     assert dose.stderr < 0.2 * kl
+
+
+def test_several_doses_share_their_probes(lm, vector, monkeypatch):
+    asked = []
+
+    def counted(lm, texts, controls):
+        asked.append(len(controls))
+        return doses(lm, texts, controls)
+
+    monkeypatch.setattr(module, "doses", counted)
+    kls = [0.02, 0.05, 0.1, 0.2, 0.3, 0.45]
+
+    def control(strength: float) -> Steer:
+        return Steer(vector, strength=strength)
+
+    found = strengths_for(lm, TEXTS, control, kls, tolerance=0.1)
+    assert [dose.kl for _, dose in found] == pytest.approx(kls, rel=0.1)
+    assert [s for s, _ in found] == sorted(s for s, _ in found)
+    assert len(asked) <= 4
+    assert sum(asked) <= 16
+    for strength, dose in found:
+        [again] = doses(lm, TEXTS, [control(strength)])
+        assert again.kl == pytest.approx(dose.kl, rel=1e-4)
 
 
 def test_doses_that_do_not_exist_are_refused(lm, vector):

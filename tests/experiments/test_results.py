@@ -11,6 +11,7 @@ from contrans.core.results import (
     SCHEMA,
     CandidateInfo,
     DiagnosisInfo,
+    DoseInfo,
     LayerReliability,
     MapInfo,
     TransplantResults,
@@ -20,6 +21,7 @@ from contrans.core.results import (
 )
 from contrans.core.types import FitReport
 from contrans.evaluation import Measurement
+from contrans.evaluation.dose import Dose
 from contrans.experiments.cached import row
 from contrans.experiments.search import Candidate, Point
 from contrans.vectors.concepts import Reliability
@@ -94,6 +96,7 @@ def test_results_of_another_version_say_so(schema, age):
         (Reliability, LayerReliability, set()),
         (Point, TriedPoint, set()),
         (Candidate, CandidateInfo, set()),
+        (Dose, DoseInfo, set()),
     ],
 )
 def test_results_keep_every_field_of_what_is_made(made, kept, beside):
@@ -113,7 +116,13 @@ def test_a_row_is_made_of_what_was_measured():
         )
     ]
     base, *draws = found
-    line = row("random", "control", draws, base, higher_is_better=True, raw=2.0)
+    doses = [Dose(0.2, 0.9, 0.01, 500), Dose(0.4, 1.5, 0.03, 500)]
+    line = row(
+        "random", "control", draws, base, higher_is_better=True, raw=2.0, doses=doses
+    )
+    assert line.dose is not None
+    found = (line.dose.kl, line.dose.p95, line.dose.stderr, line.dose.tokens)
+    assert found == pytest.approx((0.3, 1.2, 0.02, 500))
     assert (line.kind, line.raw, line.relative) == ("control", 2.0, None)
     assert line.value == pytest.approx(5 / 6)
     assert line.difference is not None

@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from contrans.evaluation.dose import Dose
 from contrans.experiments.search import (
+    Budget,
     Trial,
     candidates,
     decide,
@@ -16,6 +18,7 @@ from contrans.experiments.search import (
 )
 
 GOOD, BAD = (27, 15), (13, 7)
+BUDGET = Budget(1.15, "perplexity")
 
 
 def trial(
@@ -25,6 +28,7 @@ def trial(
     layers=GOOD,
     raw=1.0,
     ratio=1.05,
+    kl=None,
     before=0.0,
     n=60,
 ) -> Trial:
@@ -32,8 +36,20 @@ def trial(
     change = np.broadcast_to(np.asarray(change, float), (n,))
     fine = change if fine is None else np.broadcast_to(np.asarray(fine, float), (n,))
     value = before + float(change.mean())
+    dose = None if kl is None else Dose(kl, 4 * kl, kl / 20, 500)
     return Trial(
-        layers, raw, raw / 5, 3 * ratio, ratio, value, 0.0, 0.0, before, change, fine
+        layers,
+        raw,
+        raw / 5,
+        dose,
+        perplexity=3 * ratio,
+        ratio=ratio,
+        value=value,
+        low=0.0,
+        high=0.0,
+        before=before,
+        change=change,
+        fine=fine,
     )
 
 
@@ -141,7 +157,7 @@ def test_a_pair_that_yes_no_scores_favour_by_luck_is_not_chosen():
         ]
         lucky += trials[0].change.mean() >= trials[1].change.mean()
         decision = decide(
-            trials, {GOOD: 0.6, BAD: 0.02}, budget=1.15, metric="MC1", fine="margin"
+            trials, {GOOD: 0.6, BAD: 0.02}, budget=BUDGET, metric="MC1", fine="margin"
         )
         assert decision.trial.layers == GOOD, seed
     assert lucky > 10  # the yes/no scores alone would have been wrong so often
@@ -162,7 +178,7 @@ def test_without_a_finer_score_the_diagnosis_guards_against_luck():
             for pair, p in up.items()
         ]
         by_score += trials[1].change.mean() > trials[0].change.mean()
-        decision = decide(trials, {GOOD: 0.6, BAD: 0.05}, budget=1.15)
+        decision = decide(trials, {GOOD: 0.6, BAD: 0.05}, budget=BUDGET)
         wrong += decision.trial.layers == BAD
     assert by_score > 40
     assert wrong < by_score / 3
@@ -173,7 +189,7 @@ def test_clear_behaviour_overrules_the_diagnosis_and_says_by_how_much():
         trial(0.0, noisy(0.2, 1.0, 60, 0), layers=BAD, before=0.5),
         trial(0.3, noisy(3.0, 1.0, 60, 1), layers=GOOD, before=0.5),
     ]
-    decision = decide(trials, {BAD: 0.9, GOOD: 0.3}, budget=1.15, fine="margin")
+    decision = decide(trials, {BAD: 0.9, GOOD: 0.3}, budget=BUDGET, fine="margin")
     assert (decision.trial.layers, decision.how) == (GOOD, "validation")
     assert "27:15" in decision.why
     assert "more than at 13:7, which the diagnosis ranks first" in decision.why
@@ -185,7 +201,7 @@ def test_pairs_that_validation_cannot_tell_apart_are_left_to_the_diagnosis():
         trial(0.1, shared, layers=GOOD, before=0.5),
         trial(0.1, shared + noisy(0.05, 1.0, 60, 8), layers=BAD, before=0.5),
     ]
-    decision = decide(trials, {GOOD: 0.62, BAD: 0.6}, budget=1.15, fine="margin")
+    decision = decide(trials, {GOOD: 0.62, BAD: 0.6}, budget=BUDGET, fine="margin")
     assert decision.trial.layers == GOOD
 
 
@@ -195,19 +211,19 @@ def test_where_nothing_moves_it_says_so_and_takes_the_concepts_own_length():
         for pair in (GOOD, BAD)
         for raw in range(1, 6)
     ]
-    decision = decide(trials, {GOOD: 0.5, BAD: 0.4}, budget=1.15, fine="margin")
+    decision = decide(trials, {GOOD: 0.5, BAD: 0.4}, budget=BUDGET, fine="margin")
     assert decision.how == "diagnosis"
     assert decision.trial.layers == GOOD
     assert decision.trial.raw == 1.0
     assert decision.why.startswith("validation cannot tell")
     strong = [trial(0.0, noisy(0.0, 1.0, 60, 1), raw=raw) for raw in (3.0, 2.0)]
-    gentle = decide(strong, {GOOD: 0.5}, budget=1.15, fine="margin")
-    assert gentle.trial.ratio == min(t.ratio for t in strong)
+    gentle = decide(strong, {GOOD: 0.5}, budget=BUDGET, fine="margin")
+    assert gentle.trial.raw == 2.0
 
 
 def test_the_diagnosis_may_say_no():
     trials = [trial(0.4, 2.0, raw=raw, layers=BAD, before=0.1) for raw in (0.5, 2.0)]
-    decision = decide(trials, {BAD: 0.0}, budget=1.15, fine="margin")
+    decision = decide(trials, {BAD: 0.0}, budget=BUDGET, fine="margin")
     assert decision.how == "no-go"
     assert decision.trial.raw == 0.5
     assert "the diagnosis says no" in decision.why
@@ -218,7 +234,7 @@ def test_a_floored_metric_is_said_and_the_finer_score_decides():
         trial(0.0, noisy(raw, 0.5, 60, 3), raw=raw, before=0.0) for raw in (0.5, 1, 2)
     ]
     decision = decide(
-        trials, {GOOD: 0.7}, budget=1.15, metric="token accuracy", fine="margin"
+        trials, {GOOD: 0.7}, budget=BUDGET, metric="token accuracy", fine="margin"
     )
     assert decision.stuck
     assert decision.score == "margin"
@@ -233,10 +249,10 @@ def test_a_metric_that_moves_at_some_strength_is_not_stuck():
         trial(0.0, 1.0, raw=0.5, before=0.0),
         trial(0.1, 2.0, raw=1.0, before=0.0),
     ]
-    decision = decide(trials, {GOOD: 0.7}, budget=1.15, metric="acc", fine="margin")
+    decision = decide(trials, {GOOD: 0.7}, budget=BUDGET, metric="acc", fine="margin")
     assert (decision.stuck, decision.score) == (False, "acc")
     full = [trial(0.0, 1.0, before=1.0), trial(0.0, 2.0, raw=2.0, before=1.0)]
-    assert decide(full, {GOOD: 0.7}, budget=1.15, metric="acc", fine="margin").stuck
+    assert decide(full, {GOOD: 0.7}, budget=BUDGET, metric="acc", fine="margin").stuck
 
 
 # Strength
@@ -247,9 +263,20 @@ def test_the_largest_effect_within_the_budget_wins():
     trials = [
         trial(effect, raw=raw, ratio=ratio) for raw, (effect, ratio) in levels.items()
     ]
-    assert decide(trials, {GOOD: 1.0}, budget=1.15).trial.raw == 1.0
-    over = decide(trials, {GOOD: 1.0}, budget=1.0)
+    assert decide(trials, {GOOD: 1.0}, budget=BUDGET).trial.raw == 1.0
+    over = decide(trials, {GOOD: 1.0}, budget=Budget(1.0, "perplexity"))
     assert (over.how, over.trial.raw) == ("over budget", 0.5)
+
+
+def test_a_budget_of_nats_needs_doses_and_no_perplexity():
+    levels = {0.5: (0.1, 0.05), 1.0: (0.5, 0.45), 2.0: (0.9, 1.3)}
+    trials = [trial(effect, raw=raw, kl=kl) for raw, (effect, kl) in levels.items()]
+    assert decide(trials, {GOOD: 1.0}, budget=Budget()).trial.raw == 1.0
+    over = decide(trials, {GOOD: 1.0}, budget=Budget(0.01))
+    assert (over.how, over.trial.raw) == ("over budget", 0.5)
+    assert "no strength stays within the budget of 0.01 nats per token" in over.why
+    with pytest.raises(ValueError, match="nats per token needs it measured"):
+        decide([trial(0.1)], {GOOD: 1.0}, budget=Budget())
 
 
 def test_an_effect_that_is_complete_needs_no_more_strength():
@@ -258,21 +285,21 @@ def test_an_effect_that_is_complete_needs_no_more_strength():
     trials = [
         trial(e, m, raw=raw, ratio=1.0 + raw / 20) for raw, (e, m) in levels.items()
     ]
-    assert decide(trials, {GOOD: 1.0}, budget=1.15, fine="margin").trial.raw == 1.0
+    assert decide(trials, {GOOD: 1.0}, budget=BUDGET, fine="margin").trial.raw == 1.0
 
 
 def test_more_strength_must_gain_beyond_its_standard_error():
     weak, strong = noisy(0.3, 0.5, 28, 0), noisy(0.36, 0.5, 28, 5)
     trials = [trial(weak, raw=0.5, n=28), trial(strong, raw=1.0, n=28)]
-    assert decide(trials, {GOOD: 1.0}, budget=1.15).trial.raw == 0.5
+    assert decide(trials, {GOOD: 1.0}, budget=BUDGET).trial.raw == 0.5
 
 
 def test_a_sweep_stops_when_the_budget_is_spent():
     ratios = iter([1.0, 1.1, 1.3, 9.9])
-    found = sweep([1, 2, 3, 4], lambda _: trial(ratio=next(ratios)), budget=1.15)
+    found = sweep([1, 2, 3, 4], lambda _: trial(ratio=next(ratios)), budget=BUDGET)
     assert [t.ratio for t in found] == [1.0, 1.1, 1.3]
 
 
 def test_nothing_measured_is_an_error():
     with pytest.raises(ValueError, match="nothing was measured"):
-        decide([], {}, budget=1.15)
+        decide([], {}, budget=BUDGET)

@@ -4,7 +4,7 @@ import json
 import os
 import random
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,9 @@ from transformers import PreTrainedTokenizerBase
 import contrans as ct
 from contrans.core.artifacts import load
 from contrans.core.cache import Cache
-from contrans.core.results import EffectRow
+from contrans.core.results import DoseInfo, EffectRow
 from contrans.core.types import PromptPairs
+from contrans.evaluation.dose import doses
 from contrans.experiments import cached as stages_module
 from contrans.experiments.cached import STRONGEST, Stages
 from contrans.experiments.paper.concept_tasks import honesty
@@ -27,6 +28,7 @@ from contrans.experiments.paper.effect_table import (
 from contrans.experiments.paper.plan import Data, Model, Plan, Series, Target
 from contrans.experiments.paper.transplants import Route, best, controls
 from contrans.experiments.paper.workbench import Lab
+from contrans.experiments.search import Budget
 from contrans.experiments.transplant import prepare as job_module
 from contrans.experiments.transplant.prepare import split_corpus, split_fluent
 from contrans.experiments.transplant.samples import opening_prompts
@@ -37,6 +39,7 @@ from contrans.models import zoo
 from tests.conftest import byte_tokenizer, character_tokenizer, tiny_model
 from tests.result_parts import effect_row, fine_score
 
+BUDGET, TIGHT = Budget(1.15, "perplexity"), Budget(1.05, "perplexity")
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 PAPER = SHARED / "emotions" / "contrans"
 WIKI = SHARED / "wiki_split" / "wiki_split_input.txt"
@@ -147,6 +150,25 @@ def test_runs_whole_on_models_with_nothing_in_common(strangers, whole):
         assert isinstance(target.generate("the dog", max_new_tokens=3), str)
     written = json.loads((out / "results.json").read_text())
     assert written == json.loads(json.dumps(results))
+
+
+def test_the_dose_that_is_told_is_that_of_the_edit(strangers, whole):
+    _, results, _ = whole
+    vector = load(whole[0] / "out" / "vector.safetensors", "concept-vector")
+    target, raw = ct.load_model(strangers["target"]), results["strength"]["raw"]
+    _, fluent = split_corpus(ct.data.load_corpus(strangers["corpus"]))
+    choosing, judging = split_fluent(fluent)
+    told = (results["strength"]["dose"], results["rows"][1]["dose"])
+    for texts, dose in zip((choosing, judging), told, strict=True):
+        [found] = doses(target, texts, [ct.Steer(vector, strength=raw)])
+        assert dose == pytest.approx(asdict(found), rel=1e-5, abs=1e-12)
+    assert vector.provenance["dose"] == results["strength"]["dose"]
+    assert results["rows"][0]["dose"] is None
+    assert all(row["dose"]["kl"] > 0 for row in results["rows"][1:])
+    assert results["strength"]["budget_unit"] == "nats"
+    for point in results["layers"]["tried"]:
+        assert point["dose"]["kl"] <= results["strength"]["budget"]
+        assert point["perplexity"] is None
 
 
 def test_the_reported_perplexity_is_of_texts_that_chose_nothing(strangers, whole):
@@ -298,6 +320,10 @@ def test_every_map_method_runs(strangers, whole, method, label):
         ({"layers": "24-30"}, ValueError, "SOURCE:TARGET"),
         ({"strength": "strong"}, ValueError, "give a number"),
         ({"budget": 0.5}, ValueError, "allows no edit"),
+        ({"kl": 0.0}, ValueError, "is no dose"),
+        ({"kl_budget": -1.0}, ValueError, "kl_budget -1.0 is no dose"),
+        ({"kl": 0.3, "strength": 1.0}, ValueError, "give one of them"),
+        ({"grid": "kls"}, ValueError, "'kl' \\(doses in nats"),
         ({"limit": 1}, ValueError, "at least 2"),
         ({"protocol": "paper"}, FileNotFoundError, "--eval-file"),
     ],
@@ -321,7 +347,10 @@ def test_the_base_of_the_source_must_have_its_shape(strangers, tmp_path):
 
 def test_a_recipe_gives_the_numbers_of_the_main_job(strangers, whole):
     """The same concept, models and settings, asked through a plan."""
-    folder, results, _ = whole
+    folder, _, _ = whole
+    asked = {"grid": "relative", "budget": BUDGET}
+    results = run(strangers, None, folder / "cache", **asked)
+    assert results["strength"]["budget_unit"] == "perplexity"
     source, target = (Model(name=strangers[side]) for side in ("source", "target"))
     plan = Plan(
         title="the same",
@@ -380,14 +409,16 @@ def rows(main: tuple[float, float, float], control: float) -> list[EffectRow]:
     ],
 )
 def test_the_verdict_reads_the_controls(main, control, said):
-    text = verdict(rows(main, control), "accuracy", higher_is_better=True, budget=1.15)
+    text = verdict(
+        rows(main, control), "accuracy", higher_is_better=True, budget=BUDGET
+    )
     assert text.startswith(said)
 
 
 def test_one_strong_draw_of_a_control_is_enough_to_doubt():
     table = rows((0.9, 0.8, 1.0), 0.1)
     table[1] = replace(table[1], extra={"strongest draw": 0.95})
-    text = verdict(table, "accuracy", higher_is_better=True, budget=1.15)
+    text = verdict(table, "accuracy", higher_is_better=True, budget=BUDGET)
     assert text.startswith("Not beyond the controls")
 
 
@@ -397,7 +428,7 @@ def test_a_verdict_on_a_stuck_metric_reads_the_finer_score():
         replace(row, fine=fine_score(finer))
         for row, finer in zip(stuck, fine, strict=True)
     ]
-    said = {"higher_is_better": True, "budget": 1.15}
+    said = {"higher_is_better": True, "budget": BUDGET}
     text = verdict(table, "accuracy", **said)
     assert text.startswith("No effect")
     assert "The finer score says more: margin moved by +3.900" in text
@@ -410,12 +441,18 @@ def test_a_verdict_on_a_stuck_metric_reads_the_finer_score():
 def test_a_verdict_says_what_the_diagnosis_and_the_budget_said():
     table = rows((0.9, 0.8, 1.0), 0.1)
     said = {"higher_is_better": True}
-    text = verdict(table, "accuracy", budget=1.15, refused=True, **said)
+    text = verdict(table, "accuracy", budget=BUDGET, refused=True, **said)
     assert text.startswith("No-go: the diagnosis said no")
-    text = verdict(table, "accuracy", budget=1.05, over_budget=True, **said)
-    assert "No strength stayed within the perplexity budget of 1.05" in text
-    text = verdict(table, "accuracy", budget=1.05, **said)
-    assert "The texts that chose it were within the budget of 1.05" in text
+    text = verdict(table, "accuracy", budget=TIGHT, over_budget=True, **said)
+    assert "No strength stayed within the budget of 1.05 times the perplexity" in text
+    dosed = replace(table[0], dose=DoseInfo(0.62, 2.0, 0.03, 500))
+    text = verdict([dosed, *table[1:]], "accuracy", budget=Budget(), **said)
+    assert "at 0.62 nats per token and 1.10 times the perplexity" in text
+    assert (
+        "The texts that chose it were within the budget of 0.5 nats per token" in text
+    )
+    text = verdict(table, "accuracy", budget=TIGHT, **said)
+    assert "chose it were within the budget of 1.05 times the perplexity" in text
 
 
 def test_the_decision_is_told_with_the_layers_that_were_chosen(whole):
@@ -456,6 +493,11 @@ def test_the_zoo_receives_anger_beyond_every_control(tmp_path):
     assert by_name["ridge"] >= by_name["no edit"] + 0.3
     assert by_name["ridge"] >= max(controls) + 0.3
     assert results["verdict"].startswith("Transplanted")
+    chosen = results["strength"]
+    assert chosen["dose"]["kl"] <= chosen["budget"] == 0.5
+    assert results["rows"][1]["dose"]["kl"] == pytest.approx(
+        chosen["dose"]["kl"], rel=0.25
+    )  # on other texts
 
 
 @needs_zoo

@@ -11,7 +11,7 @@ import pytest
 from contrans.report import plots, to_html, to_markdown
 from contrans.report.format import clean, excerpt, fixed, interval, one_line
 from contrans.report.search import best_tried
-from contrans.report.transplant import effect_table, repeat_command
+from contrans.report.transplant import effect_table, repeat_command, summary
 from contrans.vectors import diagnostics
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -36,12 +36,14 @@ def model(name: str, layers: int, hidden: int) -> dict[str, Any]:
 
 
 def row(name, kind, value, change, raw=None, relative=None, ratio=1.0):
+    dose = {"kl": ratio - 0.9, "p95": 1.5, "stderr": 0.012, "tokens": 512}
     difference = {"value": change, "low": change - 0.0411, "high": change + 0.0437}
     return {
         "name": name,
         "kind": kind,
         "raw": raw,
         "relative": relative,
+        "dose": None if raw is None else dose,
         "value": value,
         "low": value - 0.0521,
         "high": value + 0.0518,
@@ -143,8 +145,10 @@ def example() -> dict[str, Any]:
         "strength": {
             "raw": curve[3]["raw"],
             "relative": 0.4,
+            "dose": {"kl": 0.2123, "p95": 0.91, "stderr": 0.0071, "tokens": 512},
             "how": "auto",
             "budget": 1.15,
+            "budget_unit": "perplexity",
             "curve": curve,
         },
         "task": {
@@ -405,6 +409,29 @@ def test_the_heat_map_prefers_points_within_the_budget():
     assert best[3, 5]["relative"] == 0.4
     assert set(best) == {(2, 4), (3, 4), (3, 5), (4, 6)}
     assert plots.layers({"layers": {"tried": [point(1, 2, 0.1, 0.2, 1.0)]}}) is None
+
+
+def test_a_dose_is_told_with_its_error_and_its_tail():
+    said = summary(example())
+    assert "= 0.212 \u00b1 0.007 nats per token (95th percentile 0.910)" in said
+    assert re.search(r"ridge .* 1.64 +0.40 +0.21 ", said)
+    page = to_markdown(example())
+    assert "budget 1.15 times the perplexity" in page
+    assert "| relative | raw | value [95%] | gain | perplexity | ratio |" in page
+
+
+def test_a_budget_of_nats_is_shown_in_nats():
+    results = copy.deepcopy(example())
+    results["strength"] |= {"budget": 0.5, "budget_unit": "nats"}
+    for p in {id(p): p for p in results["layers"]["tried"]}.values():
+        p["dose"] = {"kl": p["relative"], "p95": 1.0, "stderr": 0.01, "tokens": 512}
+        p["perplexity"] = p["perplexity_ratio"] = None
+    results["strength"]["curve"] = results["layers"]["tried"][:5]
+    page = to_markdown(results)
+    assert "budget 0.50 nats per token" in page
+    assert "| relative | raw | value [95%] | gain | nats | note |" in page
+    assert "| 0.40 | 1.64 |" in page
+    assert best_tried(results)[3, 5]["relative"] == 0.5
 
 
 def test_the_command_is_safe_to_paste():

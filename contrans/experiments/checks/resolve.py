@@ -17,6 +17,7 @@ from contrans.evaluation import (
     LikelihoodTask,
     make_task,
 )
+from contrans.evaluation.dose import neutral_texts, strength_for
 from contrans.evaluation.fluency import Fluency
 from contrans.evaluation.measure import Measurable
 from contrans.evaluation.registry import named_task
@@ -87,7 +88,17 @@ def make_steer(spec: VectorSpec, vector: ConceptVector, lm: LM) -> Steer:
         any_model=spec.any_model,
     )
     with steer.on(lm):  # whatever is wrong, it is wrong now
+        pass
+    if spec.kl is None:
         return steer
+    raw, _ = strength_for(
+        lm,
+        neutral_texts(),
+        lambda strength: replace(steer, strength=strength),
+        spec.kl,
+        start=abs(strength) or 1.0,
+    )
+    return replace(steer, strength=raw)
 
 
 def get_vector(

@@ -75,6 +75,8 @@ class VectorSpec(Part):
     """With `refine`: mean, pca, logistic or whitened."""
     strength: float | None = None
     """Without it: the strength written into the file, else 1."""
+    kl: float | None = Field(default=None, gt=0)
+    """Or the dose that the strength is to have, in nats per token."""
     unit: Literal["raw", "relative"] = "raw"
     layers: str | int | None = None
     positions: Literal["all", "prompt", "generated"] = "all"
@@ -86,6 +88,10 @@ class VectorSpec(Part):
         source = _one_of(self, ("file", "refine"), "a vector")
         if source == "file" and self.method != "mean":
             raise ValueError(f"method {self.method!r} is for refine, not for a file")
+        if self.kl is not None and (self.strength is not None or self.unit != "raw"):
+            raise ValueError(
+                "kl says how strong the edit is; leave out strength and unit"
+            )
         if self.unit == "relative" and self.strength is None:
             raise ValueError(
                 "unit 'relative' needs a strength, such as 0.3 (30% of the stream)"

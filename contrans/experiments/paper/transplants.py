@@ -15,7 +15,7 @@ from contrans.experiments.paper.concept_tasks import Subject
 from contrans.experiments.paper.plan import Model
 from contrans.experiments.paper.workbench import Lab
 from contrans.experiments.planting import Bench, Passage, Planted, transplant_best
-from contrans.experiments.search import Pair
+from contrans.experiments.search import Budget, Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def bench(lab: Lab, target: Model, subject: Subject) -> Bench:
         lm=lab.lm(target),
         task=subject.validate_task,
         texts=lab.fluent_validate,
-        budget=subject.budget,
+        budget=Budget(subject.budget, "perplexity"),
         grid=choice.grid,
         unit=choice.unit,
     )

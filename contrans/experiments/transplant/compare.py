@@ -1,6 +1,7 @@
 """The second half of the main job: map, search on validation, test once, compare."""
 
 from dataclasses import asdict, replace
+from itertools import islice
 
 from contrans.core.results import (
     CandidateInfo,
@@ -8,6 +9,7 @@ from contrans.core.results import (
     CorpusInfo,
     DecisionInfo,
     DiagnosisInfo,
+    DoseInfo,
     EffectRow,
     Generation,
     Kind,
@@ -58,7 +60,7 @@ Planned = tuple[str, Kind, list[Planted]]
 
 def compare(job: Job, stages: Stages) -> tuple[TransplantResults, ConceptVector]:
     """Diagnose, choose on validation prompts, test once; results and final vector."""
-    settings, how = job.settings, _how_layers(job)
+    settings, how, budget = job.settings, _how_layers(job), job.settings.spending()
     found = transplant_best(job.bench(stages), job.way, job.pairs, ranked=how == "auto")
     main, decision = found.planted, found.decision
     pair = main.layers
@@ -80,7 +82,8 @@ def compare(job: Job, stages: Stages) -> tuple[TransplantResults, ConceptVector]
     left_out = sinks_left_out(job, link)
     for message in (*checked.warnings, *link.report.warnings, *left_out):
         stages.warn(message)
-    given = how != "auto" and settings.strength != "auto"
+    chosen = settings.strength == "auto" and settings.kl is None
+    given = how != "auto" and not chosen
     if decision.stuck or (decision.how != "validation" and not given):
         stages.warn(decision.why)
     if main.relative > 1:
@@ -88,6 +91,7 @@ def compare(job: Job, stages: Stages) -> tuple[TransplantResults, ConceptVector]
             f"relative strength {main.relative:.2f} is above 1, where random vectors "
             "have effects of their own; read the controls"
         )
+    dose = main.dose or stages.doses(job.target, [main.steer()], job.fluent_validate)[0]
     with stages.stage("test"):
         rows, tested = _rows(job, stages, main)
     for note in tested.notes:
@@ -121,8 +125,10 @@ def compare(job: Job, stages: Stages) -> tuple[TransplantResults, ConceptVector]
         strength=StrengthInfo(
             raw=main.raw,
             relative=main.relative,
-            how="auto" if settings.strength == "auto" else "given",
-            budget=settings.budget,
+            dose=DoseInfo(**asdict(dose)),
+            how="auto" if chosen else "given",
+            budget=budget.most,
+            budget_unit=budget.unit,
             curve=tuple(p for p in points if (p.source, p.target) == pair),
         ),
         task=TaskInfo(
@@ -146,7 +152,7 @@ def compare(job: Job, stages: Stages) -> tuple[TransplantResults, ConceptVector]
             rows,
             decision.score,
             higher_is_better=job.test_task.higher_is_better,
-            budget=settings.budget,
+            budget=budget,
             over_budget=decision.how == "over budget",
             stuck=decision.stuck,
             refused=decision.how == "no-go",
@@ -154,7 +160,8 @@ def compare(job: Job, stages: Stages) -> tuple[TransplantResults, ConceptVector]
         seed=settings.seed,
         seconds=dict(stages.seconds),
     )
-    kept = dict(main.vector.provenance) | {"strength": main.raw}
+    kept = dict(main.vector.provenance)
+    kept |= {"strength": main.raw, "dose": asdict(dose)}
     return results, replace(main.vector, provenance=kept)
 
 
@@ -228,6 +235,8 @@ def _rows(
     lm, task = job.target, job.test_task
     plan = _plan(job, stages, main)
     total = 1 + sum(len(draws) for *_, draws in plan)
+    steers = [planted.steer() for *_, draws in plan for planted in draws]
+    doses = iter(stages.doses(lm, steers, job.fluent_test))
     base = stages.outcome(lm, task, NoControl(), job.fluent_test)
     better = task.higher_is_better
     rows = [row("no edit", "base", [base], base, higher_is_better=better)]
@@ -247,6 +256,7 @@ def _rows(
                 higher_is_better=better,
                 raw=draws[0].raw,
                 relative=draws[0].relative,
+                doses=list(islice(doses, len(draws))),
             )
         )
     rows += baseline_rows(job, stages, base)

@@ -110,7 +110,7 @@ class Job:
             lm=self.target,
             task=self.validate_task,
             texts=self.fluent_validate,
-            budget=self.settings.budget,
+            budget=self.settings.spending(),
             grid=grid,
             unit=unit,
         )

@@ -1,10 +1,19 @@
 """Everything that decides the result of the main job, checked before a model is loaded."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 from contrans.core.registry import unknown
-from contrans.experiments.search import PAPER_GRID, PAPER_STRENGTHS, RELATIVE_GRID
+from contrans.evaluation.dose import TOLERANCE
+from contrans.experiments.search import (
+    KL_BUDGET,
+    KL_SHARES,
+    PAPER_GRID,
+    PAPER_STRENGTHS,
+    RELATIVE_GRID,
+    Budget,
+)
 from contrans.vectors.maps import METHODS
 
 _NEEDS = {
@@ -34,6 +43,8 @@ class Settings:
     """"auto", or "S:T" (several: "S:T,S:T")."""
     strength: str | float = "auto"
     """"auto", or a raw strength."""
+    kl: float | None = None
+    """Or the dose that the strength is to have, in nats per token."""
     method: str = "ridge"
     map_source: str | None = None
     """Model to fit the map from; the paper fits between base models."""
@@ -41,9 +52,13 @@ class Settings:
     """Aligned model of the target's size, for the Self-Align reference."""
     protocol: str = "heldout"
     eval_file: str | None = None
-    budget: float = 1.15
-    grid: str = "relative"
-    """Strengths tried: "relative" shares of the residual norm, or "paper", 0.3 to 1.5."""
+    kl_budget: float = KL_BUDGET
+    """Largest dose that "auto" may spend, in nats per token."""
+    budget: float | None = None
+    """Largest ratio of perplexities, in its place."""
+    grid: str = "kl"
+    """Strengths tried: "kl", of doses up to the budget; "relative" shares of the residual
+    norm; or "paper", 0.3 to 1.5."""
     baselines: str = ""
     """Further rows, by comma: align-training, inst-align, proxy; or "all" possible."""
     instruction: str | None = None
@@ -70,17 +85,28 @@ class Settings:
                 f"unknown protocol {self.protocol!r}; choose 'heldout' (disjoint texts) "
                 "or 'paper' (the published files, in-sample)"
             )
-        if self.budget < 1:
+        for name, dose in (("kl", self.kl), ("kl_budget", self.kl_budget)):
+            if dose is not None and not (isfinite(dose) and dose > 0):
+                raise ValueError(
+                    f"{name} {dose} is no dose; give nats per token, such as 0.3"
+                )
+        if self.kl is not None and self.strength != "auto":
+            raise ValueError(
+                f"strength {self.strength} and kl {self.kl} both say how strong the edit "
+                "is; give one of them"
+            )
+        if self.budget is not None and self.budget < 1:
             raise ValueError(
                 f"a perplexity budget of {self.budget} allows no edit at all; give the "
                 "largest acceptable ratio, such as 1.15"
             )
         if self.limit is not None and self.limit < 2:
             raise ValueError(f"limit {self.limit} is too small; use at least 2 items")
-        if self.grid not in ("relative", "paper"):
+        if self.grid not in ("kl", "relative", "paper"):
             raise ValueError(
-                f"unknown grid {self.grid!r}; choose 'relative' (shares of the residual "
-                "norm) or 'paper' (0.3 to 1.5 times the vector)"
+                f"unknown grid {self.grid!r}; choose 'kl' (doses in nats per token), "
+                "'relative' (shares of the residual norm) or 'paper' (0.3 to 1.5 times "
+                "the vector)"
             )
         if self.strength != "auto":
             self.raw_strength()
@@ -132,13 +158,25 @@ class Settings:
             ) from None
         return pairs
 
-    def strengths(self) -> tuple[tuple[float, ...], Literal["relative", "raw"]]:
+    def spending(self) -> Budget:
+        """What the edit may do besides its effect; a dose that is given is allowed."""
+        if self.budget is not None:
+            return Budget(self.budget, "perplexity")
+        return Budget(max(self.kl_budget, (1 + TOLERANCE) * (self.kl or 0)))
+
+    def strengths(
+        self,
+    ) -> tuple[tuple[float, ...], Literal["nats", "relative", "raw"]]:
         """The strengths to try, and their unit."""
         given = self.raw_strength()
         if given is not None:
             return (given,), "raw"
+        if self.kl is not None:
+            return (self.kl,), "nats"
         if self.protocol == "paper":
             return PAPER_STRENGTHS, "raw"
+        if self.grid == "kl":
+            return tuple(self.kl_budget * share for share in KL_SHARES), "nats"
         return (
             (PAPER_GRID, "raw") if self.grid == "paper" else (RELATIVE_GRID, "relative")
         )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from contrans.core.results import Change, EffectRow, FineScore
 from contrans.experiments.cached import STRONGEST
+from contrans.experiments.search import Budget
 from contrans.report.format import fixed, interval
 
 
@@ -12,7 +13,7 @@ def verdict(
     score: str,
     *,
     higher_is_better: bool,
-    budget: float,
+    budget: Budget,
     over_budget: bool = False,
     stuck: bool = False,
     refused: bool = False,
@@ -23,7 +24,7 @@ def verdict(
         rows: of the effect table.
         score: the name of what is read.
         higher_is_better: whether more of it is more of the concept.
-        budget: largest ratio of perplexities.
+        budget: what the edit may spend.
         over_budget: whether no strength tried was within it.
         stuck: whether validation found the metric at one end of its range throughout;
             the finest score of each row is read instead.
@@ -38,11 +39,13 @@ def verdict(
     strongest = max(controls, key=lambda name: sign * _reach(read[name]))
     reach = _reach(read[strongest])
     base = seen.value - change.value
-    ratio = main.perplexity.ratio
+    ratio, dose = main.perplexity.ratio, None if main.dose is None else main.dose.kl
+    cost = ratio if budget.unit == "perplexity" else dose
     facts = (
         f"{main.name} moved {score} by {interval(change, sign=True)} (strongest draw of "
-        f"a control: {fixed(reach - base, sign=True)}, {strongest}) at {fixed(ratio, 2)} "
-        "times the perplexity."
+        f"a control: {fixed(reach - base, sign=True)}, {strongest}) at "
+        f"{'' if dose is None else f'{fixed(dose, 2)} nats per token and '}"
+        f"{fixed(ratio, 2)} times the perplexity."
     )
     if stuck:
         facts += f" The metric itself is stuck at {fixed(main.value)}."
@@ -51,9 +54,9 @@ def verdict(
     worst = min(sign * seen.low, sign * seen.high)
     clear = bounds[0] > 0 and worst > top
     if over_budget:
-        facts += f" No strength stayed within the perplexity budget of {budget:.2f}."
-    elif ratio > budget:
-        facts += f" The texts that chose it were within the budget of {budget:.2f}."
+        facts += f" No strength stayed within the budget of {budget}."
+    elif cost is not None and cost > budget.most:
+        facts += f" The texts that chose it were within the budget of {budget}."
     if not stuck and not clear and main.fine is not None:
         facts += _finer(rows, main.fine, sign)
     if refused:

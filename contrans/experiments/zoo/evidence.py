@@ -91,6 +91,7 @@ def settings(concept: str, documents: Path, **options: Any) -> Settings:
             "aligned_target": "zoo/large-aligned",
             "concept": concept,
             "perplexity": str(documents),
+            "grid": "relative",
             **options,
         }
     )
