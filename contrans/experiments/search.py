@@ -51,8 +51,11 @@ LOW_DEPTH = 0.4
 COARSE = (6, 5)
 """So many source and target blocks are ranked first; then the neighbours of the best."""
 EQUAL = 0.02
-"""Values of the metric that differ by no more count as equal: past the strength at which
-an effect is complete, more strength adds damage and makes controls move too."""
+"""Values of the metric that differ by no more count as equal, and so do"""
+NEARLY = 0.1
+"""values that differ by no more than this share of the largest effect within the budget:
+past the dose that has nine tenths of an effect (the ED90 of pharmacology), more adds
+damage and makes controls move too."""
 CLEAR = 2.0
 """Standard errors beyond which validation shows an effect at all."""
 
@@ -438,13 +441,15 @@ def _gentle(trials: Sequence[Trial]) -> Trial:
 
 def _strength(trials: Sequence[Trial], *, stuck: bool) -> Trial:
     """The gentlest trial that no stronger one beats beyond doubt."""
+    largest = max(trial.change.mean() for trial in trials)
+    equal = max(EQUAL, NEARLY * largest)
 
     def beats(other: Trial, one: Trial) -> bool:
         lead = other.fine - one.fine
         finer = lead.mean() > standard_error(lead)
         if stuck:
             return bool(finer)
-        return bool(finer and other.change.mean() > one.change.mean() + EQUAL)
+        return bool(finer and other.change.mean() > one.change.mean() + equal)
 
     ordered = sorted(trials, key=lambda trial: abs(trial.raw))
     return next(

@@ -288,6 +288,16 @@ def test_an_effect_that_is_complete_needs_no_more_strength():
     assert decide(trials, {GOOD: 1.0}, budget=BUDGET, fine="margin").trial.raw == 1.0
 
 
+def test_nine_tenths_of_the_largest_effect_are_enough():
+    levels = {0.5: (0.3, 1.0), 1.0: (0.46, 2.0), 2.0: (0.5, 3.0)}
+    trials = [trial(e, m, raw=raw, kl=raw / 5) for raw, (e, m) in levels.items()]
+    chosen = decide(trials, {GOOD: 1.0}, budget=Budget(), fine="margin").trial
+    assert chosen.raw == 1.0
+    trials[1] = trial(0.44, 2.0, raw=1.0, kl=0.2)
+    chosen = decide(trials, {GOOD: 1.0}, budget=Budget(), fine="margin").trial
+    assert chosen.raw == 2.0
+
+
 def test_more_strength_must_gain_beyond_its_standard_error():
     weak, strong = noisy(0.3, 0.5, 28, 0), noisy(0.36, 0.5, 28, 5)
     trials = [trial(weak, raw=0.5, n=28), trial(strong, raw=1.0, n=28)]

@@ -318,7 +318,7 @@ def test_every_number_of_every_row_is_in_both():
             assert cell in text
             assert cell in page
     assert lines[1][1:3] == ["0.547 [0.495, 0.599]", "+0.334 [+0.293, +0.377]"]
-    assert lines[1][5] == "10.31 ± 0.21"
+    assert lines[1][6] == "10.31 ± 0.21"
     assert lines[0][2] == "\u2013"
 
 
