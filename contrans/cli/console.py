@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -53,11 +54,24 @@ def note(message: str) -> None:
     typer.echo(visible(message), err=True)
 
 
-class Bars:
-    """A progress bar per stage on stderr; without a terminal, a line when it is done."""
+EVERY = 30.0
+"""Seconds between lines about a stage that goes on, where there is no terminal."""
 
-    def __init__(self) -> None:
+
+class Bars:
+    """A progress bar per stage on stderr, with the time left.
+
+    Without a terminal it is a line every `EVERY` seconds, and one when a stage is done.
+
+    Args:
+        clock: seconds that pass, of any origin.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.used = False
+        self._clock = clock
+        self._told = clock()
+        self._begun: dict[str, tuple[float, int]] = {}
         self._progress: Any = None
         self._waiting: Any = None
         self._tasks: dict[str, Any] = {}
@@ -72,6 +86,7 @@ class Bars:
                 Progress,
                 TextColumn,
                 TimeElapsedColumn,
+                TimeRemainingColumn,
             )
 
             self._progress = Progress(
@@ -79,6 +94,7 @@ class Bars:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
+                TimeRemainingColumn(),
                 console=Console(stderr=True),
             )
             self._progress.start()
@@ -93,9 +109,7 @@ class Bars:
         """How far a stage is."""
         self.used = True
         if self._progress is None:
-            if done >= total and stage not in self._done:
-                self._done.add(stage)
-                note(f"{stage}: {total} done")
+            self._tell(stage, done, total)
             return
         if self._waiting is not None:
             self._progress.remove_task(self._waiting)
@@ -103,6 +117,21 @@ class Bars:
         if stage not in self._tasks:
             self._tasks[stage] = self._progress.add_task(stage, total=total)
         self._progress.update(self._tasks[stage], completed=done, total=total)
+
+    def _tell(self, stage: str, done: int, total: int) -> None:
+        """A line, when it is time for one."""
+        now = self._clock()
+        start, before = self._begun.setdefault(stage, (now, done))
+        if done >= total:
+            if stage not in self._done:
+                self._done.add(stage)
+                note(f"{stage}: {total} done")
+        elif now - self._told >= EVERY and done > before:
+            left = round((now - start) / (done - before) * (total - done))
+            note(f"{stage}: {done} of {total}, about {left // 60}:{left % 60:02} left")
+        else:
+            return
+        self._told = now
 
     def stage(self, name: str) -> Callable[[int, int], None]:
         """The callback of one stage, as the library takes it."""

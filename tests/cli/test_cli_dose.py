@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -58,7 +59,7 @@ def test_every_verb_finds_the_strength_that_has_the_dose(ok, anger):
         "--gguf",
         "v.gguf",
     )
-    scaled, _ = read_vector("v.gguf")
+    scaled, _ = read_vector(Path("v.gguf"))
     assert scaled.norm(3) / vector.norm(3) == pytest.approx(raw, rel=1e-3)
 
 
