@@ -286,7 +286,7 @@ def _control(
             raise ValueError(
                 "unit=relative needs a strength, such as strength=0.3 (30% of the stream)"
             )
-        strength = vector.strength
+        strength = float(vector.strength)
     chosen: Sequence[int] | None
     if isinstance(layers, str):
         try:
@@ -300,7 +300,7 @@ def _control(
     return Steer(
         vector,
         layers=chosen,
-        strength=float(strength),
+        strength=strength,
         unit=unit,
         positions=positions,
         any_model=bool(any_model),

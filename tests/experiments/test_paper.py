@@ -25,6 +25,7 @@ from contrans.experiments.paper.claims import (
 from contrans.experiments.paper.plan import Plan, load_plan, plan_names
 from contrans.experiments.paper.published import TABLE1, TABLE3, TABLE10
 from contrans.experiments.paper.run import Done, index
+from contrans.experiments.paper.table8 import _agreement
 from contrans.models.edits import NoControl
 from contrans.report import markdown
 from contrans.report.blocks import Table
@@ -252,3 +253,16 @@ def test_composed_controls_have_a_key_for_every_part():
 def test_claims_are_values():
     one = Claim("a", "b", "undecided", None, "above 0", "c")
     assert one == Claim("a", "b", "undecided", None, "above 0", "c")
+
+
+def test_agreement_of_texts_has_the_jackknife_s_pseudo_values():
+    rows = [[1, 2], [1, 3], [4, 2], [1, 2], [5, 6]]
+    n, share = len(rows), lambda a, b: sum(t in b for t in a) / len(a)
+
+    def whole(kept: list[list[int]]) -> float:
+        pairs = [(i, j) for i in range(len(kept)) for j in range(len(kept)) if i != j]
+        return float(np.mean([share(kept[i], kept[j]) for i, j in pairs]))
+
+    left_out = [whole(rows[:i] + rows[i + 1 :]) for i in range(n)]
+    wanted = [n * whole(rows) - (n - 1) * one for one in left_out]
+    assert _agreement(rows) == pytest.approx(wanted)

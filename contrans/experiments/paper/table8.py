@@ -155,10 +155,21 @@ def lens(lm: LM, states: torch.Tensor) -> torch.Tensor:
 
 
 def _agreement(tokens: list[list[int]]) -> list[float]:
-    """Per text, how many of the others share its tokens, on average."""
+    """Per text, how far it agrees with the others, as the jackknife's pseudo-values.
+
+    Their mean is the mean share of other texts that a text's tokens also gain in. That
+    is an average over pairs of texts, so the shares depend on each other and their own
+    spread is about half of what it should be; pseudo-values of such an average (Efron
+    and Stein 1981) have the right one.
+    """
+    n = len(tokens)
     often = Counter(token for row in tokens for token in row)
-    most = max(len(tokens) - 1, 1)
-    return [float(np.mean([(often[t] - 1) / most for t in row])) for row in tokens]
+    shares = np.array(
+        [np.mean([(often[t] - 1) / max(n - 1, 1) for t in row]) for row in tokens]
+    )
+    if n < 3:
+        return shares.tolist()
+    return ((2 * (n - 1) * shares - n * shares.mean()) / (n - 2)).tolist()
 
 
 def _row(lm: LM, name: str, found: dict[str, list[list[int]]]) -> tuple[Any, ...]:
