@@ -300,7 +300,7 @@ def _control(
     return Steer(
         vector,
         layers=chosen,
-        strength=strength,
+        strength=float(strength),
         unit=unit,
         positions=positions,
         any_model=bool(any_model),
