@@ -258,9 +258,20 @@ def test_foreign_hooks_are_respected(llama):
     assert not torch.allclose(found, plain, atol=SAME)
 
 
-def test_a_failing_forward_leaves_the_model_as_it_was(make_lm, make_vector):
+class _Breaking:
+    """A control that makes the stream NaN."""
+
+    def residual_edits(self, lm):
+        del lm
+        return {1: lambda hidden: hidden * float("nan")}
+
+    def on(self, lm):
+        return edit_residual(lm, self.residual_edits(lm), by_token=True)
+
+
+def test_a_failing_forward_leaves_the_model_as_it_was(make_lm):
     lm = make_lm("llama")
-    controls = [Steer(make_vector(lm), layers=(1,), strength=float("inf"))]
+    controls = [_Breaking()]
     items = branching_items(questions=2)
     with pytest.raises(ValueError, match="NaN or infinite logits"):
         score_continuations_under(lm, items, controls)

@@ -413,7 +413,9 @@ def test_the_heat_map_prefers_points_within_the_budget():
 
 def test_a_dose_is_told_with_its_error_and_its_tail():
     said = summary(example())
-    assert "= 0.212 \u00b1 0.007 nats per token (95th percentile 0.910)" in said
+    assert "= 0.212 \u00b1 0.007 nats per token (95th percentile 0.910)" in " ".join(
+        said.split()
+    )
     assert re.search(r"ridge .* 1.64 +0.40 +0.21 ", said)
     page = to_markdown(example())
     assert "budget 1.15 times the perplexity" in page
