@@ -411,7 +411,8 @@ def test_the_heat_map_prefers_points_within_the_budget():
     assert plots.layers({"layers": {"tried": [point(1, 2, 0.1, 0.2, 1.0)]}}) is None
 
 
-def test_a_dose_is_told_with_its_error_and_its_tail():
+def test_a_dose_is_told_with_its_error_and_its_tail(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
     said = summary(example())
     assert "= 0.212 \u00b1 0.007 nats per token (95th percentile 0.910)" in " ".join(
         said.split()
