@@ -30,6 +30,7 @@ from contrans.experiments.paper.transplants import Route, best, controls
 from contrans.experiments.paper.workbench import Lab
 from contrans.experiments.search import Budget
 from contrans.experiments.transplant import prepare as job_module
+from contrans.experiments.transplant.compare import wrecked_controls
 from contrans.experiments.transplant.prepare import split_corpus, split_fluent
 from contrans.experiments.transplant.samples import opening_prompts
 from contrans.experiments.transplant.settings import Settings
@@ -534,3 +535,15 @@ def test_the_published_pairs_run_held_out(tmp_path):
     )
     assert results["task"]["protocol"] == "heldout"
     assert results["concept"]["answer"] == "anger"
+
+
+def test_a_control_that_wrecks_the_model_is_told():
+    def dosed(name, kind, kl: float) -> EffectRow:
+        line = effect_row(name, kind, 0.5, 0.4, 0.6, base=0.1)
+        return replace(line, dose=DoseInfo(kl=kl, p95=kl, stderr=0.01, tokens=500))
+
+    table = [dosed("ridge", "method", 0.45), dosed("shuffled", "control", 0.63)]
+    assert wrecked_controls(table) == []
+    [said] = wrecked_controls([*table, dosed("random", "control", 16.1)])
+    assert "'random' moves the target by 16 nats per token" in said
+    assert "the transplant by 0.45" in said

@@ -1,5 +1,6 @@
 """The second half of the main job: map, search on validation, test once, compare."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 
@@ -56,6 +57,8 @@ LABELS = {
 """Names of the map methods in tables."""
 Planned = tuple[str, Kind, list[Planted]]
 """What is tested: name, kind, and the draws of it."""
+WRECKED = 10
+"""Times the dose of the transplant above which a control is said to wreck the model."""
 
 
 def compare(job: Job, stages: Stages) -> tuple[TransplantResults, ConceptVector]:
@@ -94,6 +97,8 @@ def compare(job: Job, stages: Stages) -> tuple[TransplantResults, ConceptVector]
     dose = main.dose or stages.doses(job.target, [main.steer()], job.fluent_validate)[0]
     with stages.stage("test"):
         rows, tested = _rows(job, stages, main)
+    for message in wrecked_controls(rows):
+        stages.warn(message)
     for note in tested.notes:
         stages.warn(note)
     with stages.stage("generate"):
@@ -226,6 +231,25 @@ def _plan(job: Job, stages: Stages, main: Planted) -> list[Planned]:
     for name, draws in drawn.items():
         plan.append((name, "control", draws))
     return plan
+
+
+def wrecked_controls(rows: Sequence[EffectRow]) -> list[str]:
+    """Controls of equal norm that do far more harm than the transplant itself.
+
+    Returns:
+        A warning for each whose dose is over `WRECKED` times that of the first method.
+    """
+    main = next((row.dose for row in rows if row.kind == "method"), None)
+    return [
+        f"the control {row.name!r} moves the target by {row.dose.kl:.2g} nats per token, "
+        f"the transplant by {main.kl:.2g}: at equal norm it wrecks the model, so that it "
+        "shows no effect says little; compare with the other controls"
+        for row in rows
+        if main
+        and row.kind == "control"
+        and row.dose
+        and row.dose.kl > WRECKED * max(main.kl, 0.01)
+    ]
 
 
 def _rows(
